@@ -1,0 +1,46 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/core/ids.h"
+
+namespace quire {
+
+/// Text <-> token ids. All methods are const and thread-safe.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  /// Ids of `text`; no bos, no eos. Text that looks like a special token is ordinary text: it never
+  /// becomes one. Invalid UTF-8 is encoded as if each bad byte were U+FFFD. Long texts are
+  /// encoded in pieces on several threads with the same ids as one call would give.
+  virtual std::vector<TokenId> encode(std::string_view text) const = 0;
+
+  /// Appends the bytes the token stands for; they may be part of a UTF-8 character. Control tokens
+  /// append nothing. REQUIRES: 0 <= token < vocab_size().
+  virtual void append_piece(TokenId token, std::string& out_bytes) const = 0;
+
+  /// The id of a control token by its exact name ("<|user|>"), which text can never produce.
+  virtual std::optional<TokenId> special_token(std::string_view name) const = 0;
+  virtual bool is_special(TokenId token) const = 0;
+  /// The piece as the vocabulary spells it, for display ("<|user|>", "▁the").
+  virtual std::string piece_name(TokenId token) const = 0;
+
+  virtual int32_t vocab_size() const = 0;
+  virtual std::optional<TokenId> bos() const = 0;
+
+  /// Text of the ids as one string, with what the first word's leading space needs undone:
+  /// decode(encode(x)) == x for valid UTF-8 x that the vocabulary can spell.
+  virtual std::string decode(const std::vector<TokenId>& tokens, bool skip_special) const = 0;
+};
+
+/// Opens tokenizer.model in a Hugging Face folder. `num_threads` bounds one encode call. Throws
+/// LoadError.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir, int num_threads);
+
+}  // namespace quire

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string_view>
+
+#include "kernels/buffer.h"
+#include "kernels/ops/append_kv.h"
+#include "kernels/ops/embedding.h"
+#include "kernels/ops/full_attention.h"
+#include "kernels/ops/matmul.h"
+#include "kernels/ops/moba_attention.h"
+#include "kernels/ops/moba_gate.h"
+#include "kernels/ops/rms_norm.h"
+#include "kernels/ops/rope.h"
+#include "kernels/ops/sample.h"
+#include "kernels/ops/seal_blocks.h"
+#include "kernels/ops/silu_mul.h"
+
+namespace quire {
+
+/// The device or its library failed (out of memory, a CUDA or oneDNN error). The message names the
+/// op. Caught at the step boundary; the step's sequences fail.
+class DeviceError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// One implementation of all ops. Ops are enqueued in order and may run asynchronously until
+/// `synchronize` or `download`; on CPU backends they are done on return. One caller at a time (the
+/// engine thread). Every op verifies its contract first and throws ContractError, with the
+/// expected and the actual shape, before it writes anything.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;         // "reference", "cpu", "cuda:0"
+  virtual std::string_view description() const = 0;  // for the banner: instruction set, threads, …
+
+  /// Zeroed memory. Throws DeviceError with the size asked for.
+  virtual std::unique_ptr<DeviceBuffer> allocate(size_t bytes) = 0;
+  virtual void upload(std::span<const std::byte> host, void* device) = 0;
+  virtual void download(const void* device, std::span<std::byte> host) = 0;
+  virtual void synchronize() = 0;
+
+  /// Packs the rows of `parts` ([n_i, k], host memory, contiguous, one dtype), one below the
+  /// other, as one [sum n_i, k] weight. The reference backend keeps the views, so the memory behind
+  /// them must live as long as the weight.
+  virtual std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts) = 0;
+
+  virtual void embedding(const EmbeddingParams&) = 0;
+  virtual void matmul(const MatmulParams&) = 0;
+  virtual void rms_norm(const RmsNormParams&) = 0;
+  virtual void rope_table(const RopeTableParams&) = 0;
+  virtual void rope(const RopeParams&) = 0;
+  virtual void append_kv(const AppendKvParams&) = 0;
+  virtual void seal_blocks(const SealBlocksParams&) = 0;
+  virtual void moba_gate(const MobaGateParams&) = 0;
+  virtual void moba_attention(const MobaAttentionParams&) = 0;
+  virtual void full_attention(const FullAttentionParams&) = 0;
+  virtual void silu_mul(const SiluMulParams&) = 0;
+  virtual void sample(const SampleParams&) = 0;
+};
+
+}  // namespace quire

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/tensor.h"
+
+// The only description of the KV cache and of a batch that a kernel sees. The layout is fixed for
+// all backends, so that one dump, one checker and one poison routine serve them all, and blocks can
+// move between devices and tiers as bytes.
+
+namespace quire {
+
+/// One layer's block pool. A tile (block, head) is contiguous.
+struct PagedKvView {
+  TensorView k;          // [num_blocks, num_kv_heads, block_size, head_dim] bf16, post-RoPE
+  TensorView v;          // [num_blocks, num_kv_heads, block_size, head_dim] bf16
+  TensorView centroids;  // [num_blocks, num_kv_heads, head_dim] bf16; valid iff the block is sealed
+
+  int64_t num_blocks() const { return k.shape[0]; }
+  int64_t num_kv_heads() const { return k.shape[1]; }
+  int64_t block_size() const { return k.shape[2]; }
+  int64_t head_dim() const { return k.shape[3]; }
+};
+
+/// Sequences of different lengths, packed without padding. Sequence s owns the query rows
+/// [cu_query_lens[s], cu_query_lens[s+1]) of the query tensor; its last query row is the token at
+/// position kv_lens[s] - 1, so row r of s stands at kv_lens[s] - (query_len(s) - r).
+///
+/// cu_query_lens[0] need not be 0: a batch may describe only some of the rows of its tensors (the
+/// sequences that run with MoBA, say), and an op touches no other row.
+struct RaggedBatchView {
+  ConstTensorView cu_query_lens;  // [num_seqs + 1] i32, prefix sum: absolute row numbers
+  ConstTensorView kv_lens;        // [num_seqs] i32, tokens in the cache after this step's append
+  ConstTensorView block_tables;   // [num_seqs, max_blocks] i32 block ids (not slots); -1 past the end
+  int32_t max_query_len = 0;      // largest query length; known on the host, to size a launch
+  int32_t max_kv_len = 0;         // largest kv_len
+
+  int64_t num_seqs() const { return kv_lens.shape[0]; }
+};
+
+}  // namespace quire

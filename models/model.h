@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+
+#include "kernels/backend.h"
+#include "kernels/paged_kv.h"
+#include "models/model_config.h"
+
+namespace quire {
+
+/// What one step computes: flat arrays in the backend's memory. Rows are packed sequence after
+/// sequence; the sequences that run with MoBA come first, those with full attention after them.
+struct ModelInput {
+  ConstTensorView tokens;     // [num_tokens] i32
+  ConstTensorView positions;  // [num_tokens] i32
+  ConstTensorView slots;      // [num_tokens] i64, block id * block_size + offset
+  RaggedBatchView batch;      // all sequences of the step
+  int32_t num_moba_seqs = 0;  // the first so many sequences of `batch` run with MoBA
+  int32_t max_top_k = 1;      // largest entry of top_k
+  ConstTensorView top_k;           // [num_moba_seqs] i32
+  ConstTensorView sealing_blocks;  // [num_sealing] i32 block ids that this step fills
+  ConstTensorView logit_rows;      // [num_logit_rows] i32 rows whose logits are wanted, ascending
+};
+
+/// Upper bounds of one step, from which scratch memory is sized once.
+struct StepLimits {
+  int32_t max_tokens = 0;
+  int32_t max_logit_rows = 0;
+  int32_t max_top_k = 1;
+};
+
+/// A loaded model. Stateless after loading: forward writes only to the workspace and, through
+/// append_kv and seal_blocks, to the cache. Engine thread only.
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const ModelConfig& config() const = 0;
+  virtual int64_t weight_bytes() const = 0;
+  virtual size_t workspace_bytes(const StepLimits&) const = 0;
+
+  /// Runs one step. `layers` holds one view per layer, all with the same block ids and block_size.
+  /// Per layer: append_kv, seal_blocks, moba_gate, moba_attention (or full_attention).
+  /// Returns [num_logit_rows, vocab_size] f32 logits in `workspace`, valid until its next reset.
+  virtual TensorView forward(const ModelInput&, std::span<const PagedKvView> layers,
+                             Workspace&) = 0;
+};
+
+/// Loads config.json and *.safetensors from a Hugging Face folder. `moba` overrides the folder's
+/// own section (its full_attention_layers choose the layers that run full attention). Throws
+/// LoadError. The backend must outlive the model.
+std::unique_ptr<Model> load_model(const std::filesystem::path& model_dir, Backend&,
+                                  const MobaConfig* moba = nullptr);
+
+}  // namespace quire

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace quire {
+
+/// A model folder that cannot be used: missing or lying files, shapes that do not fit, fields that
+/// would change the mathematics. The message names file, tensor or key, expected and actual.
+class LoadError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+enum class AttentionMode : uint8_t { kFull, kMoba };
+
+/// How sparse attention runs; from config.json's `moba` section or from server settings. K, V and
+/// centroids in the cache are the same whatever stands here, block_size apart.
+struct MobaConfig {
+  int32_t block_size = 64;  // tokens per block: paging, sharing and selection unit
+  int32_t top_k = 8;        // blocks per (token, head), the current block included; >= 1
+  std::vector<int32_t> full_attention_layers;  // layer indices that always run full attention
+  AttentionMode prefill = AttentionMode::kMoba;
+  AttentionMode decode = AttentionMode::kMoba;
+
+  bool is_full_attention_layer(int32_t layer) const;
+};
+
+/// A Llama-family architecture as numbers; variants are fields, not subclasses.
+struct ModelConfig {
+  std::string architecture;  // "LlamaForCausalLM"
+  int32_t vocab_size = 0;
+  int32_t hidden_size = 0;
+  int32_t intermediate_size = 0;
+  int32_t num_layers = 0;
+  int32_t num_heads = 0;     // query heads
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;      // independent of hidden_size / num_heads
+  float rms_norm_eps = 1e-5f;
+  double rope_theta = 10000.0;
+  int32_t max_position_embeddings = 0;  // the model's context in tokens
+  bool tie_word_embeddings = false;
+  std::optional<int32_t> bos_token_id;
+  std::vector<int32_t> eos_token_ids;
+  std::optional<MobaConfig> moba;  // absent: the weights were not trained for it
+
+  int32_t group_size() const { return num_heads / num_kv_heads; }
+  /// [head_dim / 2] rotation frequencies in radians per position: theta^(-2i / head_dim).
+  std::vector<double> inv_freq() const;
+};
+
+/// Reads a Hugging Face config.json. Throws LoadError, naming the key, for a missing or absurd
+/// value and for any field that would change the mathematics and is not supported.
+ModelConfig parse_model_config(std::string_view json_text, std::string_view source_name);
+ModelConfig load_model_config(const std::filesystem::path& model_dir);
+
+}  // namespace quire

@@ -1,0 +1,19 @@
+# Compiler settings shared by every target, as one interface library.
+
+add_library(quire_options INTERFACE)
+target_include_directories(quire_options INTERFACE ${PROJECT_SOURCE_DIR})
+# No -ffast-math: NaN and -inf are part of the contracts. These two are the safe subset.
+target_compile_options(quire_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wnon-virtual-dtor -fno-math-errno -fno-trapping-math>)
+if(QUIRE_WERROR)
+  target_compile_options(quire_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
+if(QUIRE_SANITIZE)
+  target_compile_options(quire_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${QUIRE_SANITIZE} -fno-omit-frame-pointer -g>)
+  target_link_options(quire_options INTERFACE -fsanitize=${QUIRE_SANITIZE})
+  if(QUIRE_SANITIZE MATCHES "undefined")
+    target_compile_options(quire_options INTERFACE
+      $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>)
+  endif()
+endif()
