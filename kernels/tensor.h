@@ -104,9 +104,9 @@ struct BasicTensorView {
   }
 
   /// A writable view converts to a read-only one.
-  operator BasicTensorView<const void*>() const
-    requires(!std::is_const_v<std::remove_pointer_t<Ptr>>)
-  {
+  template <class Target>
+    requires(std::is_same_v<Target, const void*> && !std::is_same_v<Ptr, const void*>)
+  operator BasicTensorView<Target>() const {
     return {data, dtype, rank, shape, stride};
   }
 };
