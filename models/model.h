@@ -15,12 +15,12 @@ namespace quire {
 /// What one step computes: flat arrays in the backend's memory. Rows are packed sequence after
 /// sequence; the sequences that run with MoBA come first, those with full attention after them.
 struct ModelInput {
-  ConstTensorView tokens;     // [num_tokens] i32
-  ConstTensorView positions;  // [num_tokens] i32
-  ConstTensorView slots;      // [num_tokens] i64, block id * block_size + offset
-  RaggedBatchView batch;      // all sequences of the step
-  int32_t num_moba_seqs = 0;  // the first so many sequences of `batch` run with MoBA
-  int32_t max_top_k = 1;      // largest entry of top_k
+  ConstTensorView tokens;          // [num_tokens] i32
+  ConstTensorView positions;       // [num_tokens] i32
+  ConstTensorView slots;           // [num_tokens] i64, block id * block_size + offset
+  RaggedBatchView batch;           // all sequences of the step
+  int32_t num_moba_seqs = 0;       // the first so many sequences of `batch` run with MoBA
+  int32_t max_top_k = 1;           // largest entry of top_k
   ConstTensorView top_k;           // [num_moba_seqs] i32
   ConstTensorView sealing_blocks;  // [num_sealing] i32 block ids that this step fills
   ConstTensorView logit_rows;      // [num_logit_rows] i32 rows whose logits are wanted, ascending

@@ -1,1 +1,255 @@
 #include "models/model_config.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/model_registry.h"
+#include "models/strict_json.h"
+
+namespace quire {
+namespace {
+
+using Json = nlohmann::json;
+using IntRange = JsonFields::IntRange;
+
+constexpr size_t kMaxConfigBytes = 1 << 20;
+constexpr int kMaxConfigDepth = 16;
+
+// Far above every published model, and small enough that no product of three overflows 64 bits.
+constexpr IntRange kVocabSize{1, 1 << 22};
+constexpr IntRange kHiddenSize{1, 1 << 17};
+constexpr IntRange kIntermediateSize{1, 1 << 20};
+constexpr IntRange kNumLayers{1, 1024};
+constexpr IntRange kNumHeads{1, 1024};
+constexpr IntRange kHeadDim{2, 1024};
+constexpr IntRange kMaxPositions{1, 1 << 30};
+constexpr IntRange kBlockSize{1, 1 << 16};
+constexpr IntRange kTopK{1, 1 << 16};
+constexpr double kMaxRopeTheta = 1e15;
+
+/// A field that changes the mathematics, with the only value that this code computes.
+struct FixedField {
+  std::string_view key;
+  Json only;
+};
+
+/// Fields of Llama's relatives. A folder that sets one of them otherwise would load and then talk
+/// nonsense; it is refused by name instead. Absent and null always mean "not used".
+const std::vector<FixedField>& fixed_fields() {
+  static const std::vector<FixedField> fields = {
+      {"hidden_act", "silu"},
+      {"hidden_activation", "silu"},
+      {"attention_bias", false},
+      {"mlp_bias", false},
+      {"qkv_bias", false},
+      {"use_qk_norm", false},
+      {"qk_norm", false},
+      {"clip_qkv", nullptr},
+      {"quantization_config", nullptr},
+      {"partial_rotary_factor", 1.0},
+      {"rope_interleaved", false},
+      {"no_rope_layers", nullptr},
+      {"attn_logit_softcapping", nullptr},
+      {"final_logit_softcapping", nullptr},
+      {"query_pre_attn_scalar", nullptr},
+      {"attention_multiplier", nullptr},
+      {"embedding_multiplier", 1.0},
+      {"residual_multiplier", 1.0},
+      {"logits_scaling", 1.0},
+      {"logit_scale", 1.0},
+      {"num_local_experts", nullptr},
+      {"num_experts", nullptr},
+      {"is_encoder_decoder", false},
+      {"add_cross_attention", false},
+  };
+  return fields;
+}
+
+void refuse_foreign_mathematics(const JsonFields& fields) {
+  for (const FixedField& fixed : fixed_fields()) {
+    const Json* value = fields.find(fixed.key);
+    if (value == nullptr || *value == fixed.only) continue;
+    fields.fail(fixed.key, "not supported: " + describe_json(*value) +
+                               (fixed.only.is_null() ? " (must be absent)"
+                                                     : " (must be " + fixed.only.dump() + ")"));
+  }
+  // Models that could slide but do not carry a window beside "use_sliding_window": false.
+  if (fields.has("sliding_window") && fields.optional_boolean("use_sliding_window") != false) {
+    fields.fail(
+        "sliding_window",
+        "not supported: " + describe_json(*fields.find("sliding_window")) + " (must be null)");
+  }
+  if (const Json* types = fields.find("layer_types")) {
+    for (const Json& type : *types) {
+      if (type != "full_attention") {
+        fields.fail("layer_types", "not supported: " + describe_json(type) +
+                                       " (every layer must be \"full_attention\")");
+      }
+    }
+  }
+}
+
+/// theta from the key of its own, or from the rope_parameters object that newer folders carry.
+double parse_rope_theta(const JsonFields& fields, std::string_view source_name) {
+  double theta = fields.optional_number("rope_theta", {1.0, kMaxRopeTheta}).value_or(10000.0);
+  for (const std::string key : {"rope_scaling", "rope_parameters"}) {
+    const Json* value = fields.find(key);
+    if (value == nullptr) continue;
+    const JsonFields rope(*value, source_name, key + ".");
+    for (const std::string type_key : {"rope_type", "type"}) {
+      const std::string type = rope.optional_string(type_key).value_or("default");
+      if (type != "default") {
+        fields.fail(key, "RoPE scaling '" + type.substr(0, 100) +
+                             "' is not supported (must be null or \"default\")");
+      }
+    }
+    if (rope.optional_number("partial_rotary_factor", {0.0, 1.0}).value_or(1.0) != 1.0) {
+      fields.fail(key, "a partial_rotary_factor other than 1 is not supported");
+    }
+    theta = rope.optional_number("rope_theta", {1.0, kMaxRopeTheta}).value_or(theta);
+  }
+  return theta;
+}
+
+AttentionMode parse_attention_mode(const JsonFields& moba, std::string_view key) {
+  const std::string mode = moba.optional_string(key).value_or("moba");
+  if (mode == "moba") return AttentionMode::kMoba;
+  if (mode == "full") return AttentionMode::kFull;
+  moba.fail(key, "expected \"moba\" or \"full\", got \"" + mode.substr(0, 100) + "\"");
+}
+
+/// Our own section, so an unknown key in it is a misspelt one.
+MobaConfig parse_moba(const Json& section, std::string_view source_name, int32_t num_layers) {
+  const JsonFields fields(section, source_name, "moba.");
+  fields.refuse_other_keys({"block_size", "top_k", "full_attention_layers", "prefill", "decode"});
+  MobaConfig moba;
+  moba.block_size = fields.integer("block_size", kBlockSize);
+  moba.top_k = fields.integer("top_k", kTopK);
+  moba.full_attention_layers = fields.integers("full_attention_layers", {0, num_layers - 1});
+  moba.prefill = parse_attention_mode(fields, "prefill");
+  moba.decode = parse_attention_mode(fields, "decode");
+  return moba;
+}
+
+void parse_dimensions(const JsonFields& fields, ModelConfig& config) {
+  config.vocab_size = fields.integer("vocab_size", kVocabSize);
+  config.hidden_size = fields.integer("hidden_size", kHiddenSize);
+  config.intermediate_size = fields.integer("intermediate_size", kIntermediateSize);
+  config.num_layers = fields.integer("num_hidden_layers", kNumLayers);
+  config.num_heads = fields.integer("num_attention_heads", kNumHeads);
+  config.num_kv_heads =
+      fields.optional_integer("num_key_value_heads", kNumHeads).value_or(config.num_heads);
+  if (config.num_heads % config.num_kv_heads != 0) {
+    fields.fail("num_key_value_heads", std::to_string(config.num_kv_heads) +
+                                           " does not divide num_attention_heads " +
+                                           std::to_string(config.num_heads));
+  }
+  const auto head_dim = fields.optional_integer("head_dim", kHeadDim);
+  if (!head_dim && config.hidden_size % config.num_heads != 0) {
+    fields.fail("head_dim", "absent, and num_attention_heads " + std::to_string(config.num_heads) +
+                                " does not divide hidden_size " +
+                                std::to_string(config.hidden_size));
+  }
+  config.head_dim = head_dim.value_or(config.hidden_size / config.num_heads);
+  if (config.head_dim < kHeadDim.min || config.head_dim > kHeadDim.max ||
+      config.head_dim % 2 != 0) {
+    fields.fail("head_dim",
+                std::to_string(config.head_dim) + " is not an even number in [2, 1024]");
+  }
+}
+
+std::string parse_architecture(const JsonFields& fields, std::string_view source_name) {
+  const Json* names = fields.find("architectures");
+  if (names == nullptr) fields.fail("architectures", "missing");
+  if (!names->is_array() || names->size() != 1 || !names->front().is_string()) {
+    fields.fail("architectures", "expected a list of one name, got " + describe_json(*names));
+  }
+  auto name = names->front().get<std::string>();
+  find_architecture(name, source_name);
+  return name;
+}
+
+void add_ids(const std::vector<int32_t>& ids, std::vector<int32_t>& to) {
+  for (const int32_t id : ids) {
+    if (std::find(to.begin(), to.end(), id) == to.end()) to.push_back(id);
+  }
+}
+
+}  // namespace
+
+bool MobaConfig::is_full_attention_layer(int32_t layer) const {
+  return std::find(full_attention_layers.begin(), full_attention_layers.end(), layer) !=
+         full_attention_layers.end();
+}
+
+std::vector<double> ModelConfig::inv_freq() const {
+  std::vector<double> frequencies(static_cast<size_t>(head_dim / 2));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    frequencies[i] = std::pow(rope_theta, -2.0 * static_cast<double>(i) / head_dim);
+  }
+  return frequencies;
+}
+
+ModelConfig parse_model_config(std::string_view json_text, std::string_view source_name) {
+  const Json root = parse_json(json_text, source_name, kMaxConfigDepth);
+  const JsonFields fields(root, source_name);
+  ModelConfig config;
+  // First, because the keys of another architecture say nothing about this one's.
+  config.architecture = parse_architecture(fields, source_name);
+  parse_dimensions(fields, config);
+  refuse_foreign_mathematics(fields);
+  config.rms_norm_eps = static_cast<float>(fields.number("rms_norm_eps", {1e-12, 0.1}));
+  config.rope_theta = parse_rope_theta(fields, source_name);
+  config.max_position_embeddings = fields.integer("max_position_embeddings", kMaxPositions);
+  config.tie_word_embeddings = fields.optional_boolean("tie_word_embeddings").value_or(false);
+  const IntRange token_id{0, config.vocab_size - 1};
+  config.bos_token_id = fields.optional_integer("bos_token_id", token_id);
+  add_ids(fields.integers("eos_token_id", token_id), config.eos_token_ids);
+  if (const Json* section = fields.find("moba")) {
+    config.moba = parse_moba(*section, source_name, config.num_layers);
+  }
+  check_moba_config(config);
+  return config;
+}
+
+ModelConfig load_model_config(const std::filesystem::path& model_dir) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(model_dir, error)) {
+    throw LoadError(model_dir.string() + ": no such model folder");
+  }
+  const auto config_path = model_dir / "config.json";
+  ModelConfig config =
+      parse_model_config(read_text_file(config_path, kMaxConfigBytes), config_path.string());
+
+  const auto generation_path = model_dir / "generation_config.json";
+  if (std::filesystem::exists(generation_path, error)) {
+    const std::string source = generation_path.string();
+    const Json root =
+        parse_json(read_text_file(generation_path, kMaxConfigBytes), source, kMaxConfigDepth);
+    add_ids(JsonFields(root, source).integers("eos_token_id", {0, config.vocab_size - 1}),
+            config.eos_token_ids);
+  }
+  return config;
+}
+
+void check_moba_config(const ModelConfig& config) {
+  if (!config.moba) return;
+  const MobaConfig& moba = *config.moba;
+  const auto check_range = [](std::string_view name, int32_t value, IntRange range) {
+    if (value >= range.min && value <= range.max) return;
+    throw LoadError("moba." + std::string(name) + ": " + std::to_string(value) + " is not in [" +
+                    std::to_string(range.min) + ", " + std::to_string(range.max) + "]");
+  };
+  check_range("block_size", moba.block_size, kBlockSize);
+  check_range("top_k", moba.top_k, kTopK);
+  for (size_t i = 0; i < moba.full_attention_layers.size(); ++i) {
+    const int32_t layer = moba.full_attention_layers[i];
+    check_range("full_attention_layers", layer, {0, config.num_layers - 1});
+    if (i > 0 && layer <= moba.full_attention_layers[i - 1]) {
+      throw LoadError("moba.full_attention_layers: not in ascending order at " +
+                      std::to_string(layer));
+    }
+  }
+}
+
+}  // namespace quire

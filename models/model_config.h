@@ -38,9 +38,9 @@ struct ModelConfig {
   int32_t hidden_size = 0;
   int32_t intermediate_size = 0;
   int32_t num_layers = 0;
-  int32_t num_heads = 0;     // query heads
+  int32_t num_heads = 0;  // query heads
   int32_t num_kv_heads = 0;
-  int32_t head_dim = 0;      // independent of hidden_size / num_heads
+  int32_t head_dim = 0;  // independent of hidden_size / num_heads
   float rms_norm_eps = 1e-5f;
   double rope_theta = 10000.0;
   int32_t max_position_embeddings = 0;  // the model's context in tokens
@@ -57,6 +57,13 @@ struct ModelConfig {
 /// Reads a Hugging Face config.json. Throws LoadError, naming the key, for a missing or absurd
 /// value and for any field that would change the mathematics and is not supported.
 ModelConfig parse_model_config(std::string_view json_text, std::string_view source_name);
+
+/// config.json of a folder; the end-of-sequence ids of generation_config.json, where there is one,
+/// are added to its own.
 ModelConfig load_model_config(const std::filesystem::path& model_dir);
+
+/// Throws LoadError unless `config.moba` (which may have come from settings rather than from the
+/// folder) is in range and names existing layers. Nothing to check if it is absent.
+void check_moba_config(const ModelConfig& config);
 
 }  // namespace quire
