@@ -1,0 +1,175 @@
+#include "kernels/op_contracts.h"
+
+#include <string>
+
+#include "kernels/tensor_check.h"
+
+namespace quire {
+namespace {
+
+using enum DType;
+constexpr auto kContiguous = TensorCheck::Layout::kContiguous;
+
+void verify_kv(const TensorCheck& check, const PagedKvView& kv, Extent& num_kv_heads,
+               Extent& head_dim) {
+  Extent num_blocks("num_blocks"), block_size("block_size");
+  check.tensor("kv.k", kv.k, {kBF16}, {&num_blocks, &num_kv_heads, &block_size, &head_dim},
+               kContiguous);
+  check.tensor("kv.v", kv.v, {kBF16}, {&num_blocks, &num_kv_heads, &block_size, &head_dim},
+               kContiguous);
+  check.tensor("kv.centroids", kv.centroids, {kBF16}, {&num_blocks, &num_kv_heads, &head_dim},
+               kContiguous);
+  check.that(block_size.value() >= 1 && num_kv_heads.value() >= 1,
+             "block_size >= 1 and num_kv_heads >= 1");
+}
+
+void verify_batch(const TensorCheck& check, const RaggedBatchView& batch, Extent& num_seqs) {
+  Extent max_blocks("max_blocks");
+  check.tensor("batch.kv_lens", batch.kv_lens, {kI32}, {&num_seqs}, kContiguous);
+  Extent num_bounds(num_seqs.value() + 1);
+  check.tensor("batch.cu_query_lens", batch.cu_query_lens, {kI32}, {&num_bounds}, kContiguous);
+  check.tensor("batch.block_tables", batch.block_tables, {kI32}, {&num_seqs, &max_blocks});
+}
+
+void verify_attention(const TensorCheck& check, const ConstTensorView& query, const PagedKvView& kv,
+                      const RaggedBatchView& batch, const TensorView& out, float softmax_scale) {
+  Extent num_tokens("num_tokens"), num_heads("num_heads"), head_dim("head_dim");
+  Extent num_kv_heads("num_kv_heads"), num_seqs("num_seqs");
+  check.tensor("query", query, {kBF16}, {&num_tokens, &num_heads, &head_dim});
+  verify_kv(check, kv, num_kv_heads, head_dim);
+  verify_batch(check, batch, num_seqs);
+  check.tensor("out", out, {kBF16, kF32}, {&num_tokens, &num_heads, &head_dim});
+  check.that(num_heads.value() % num_kv_heads.value() == 0,
+             "num_heads (" + std::to_string(num_heads.value()) +
+                 ") to be a multiple of num_kv_heads (" + std::to_string(num_kv_heads.value()) +
+                 ")");
+  check.that(softmax_scale > 0, "softmax_scale > 0");
+}
+
+}  // namespace
+
+void verify(const EmbeddingParams& params) {
+  const TensorCheck check("embedding");
+  Extent vocab_size("vocab_size"), hidden_size("hidden_size"), num_tokens("num_tokens");
+  check.tensor("table", params.table, {kBF16, kF32}, {&vocab_size, &hidden_size});
+  check.tensor("tokens", params.tokens, {kI32}, {&num_tokens}, kContiguous);
+  check.tensor("out", params.out, {kF32}, {&num_tokens, &hidden_size});
+}
+
+void verify(const MatmulParams& params) {
+  const TensorCheck check("matmul");
+  check.that(params.weight != nullptr, "a packed weight");
+  Extent num_rows("num_rows_m"), k(params.weight->num_columns()), n(params.weight->num_rows());
+  check.tensor("a", params.a, {kBF16, kF32}, {&num_rows, &k});
+  check.tensor("out", params.out, {kF32}, {&num_rows, &n});
+}
+
+void verify(const RmsNormParams& params) {
+  const TensorCheck check("rms_norm");
+  Extent num_rows("num_rows"), width("width");
+  check.tensor("x", params.x, {kF32}, {&num_rows, &width});
+  if (params.delta.data != nullptr) {
+    check.tensor("delta", params.delta, {kF32}, {&num_rows, &width});
+  }
+  check.tensor("weight", params.weight, {kBF16, kF32}, {&width});
+  check.tensor("out", params.out, {kBF16, kF32}, {&num_rows, &width});
+}
+
+void verify(const RopeTableParams& params) {
+  const TensorCheck check("rope_table");
+  Extent num_tokens("num_tokens"), num_pairs("head_dim/2");
+  check.tensor("positions", params.positions, {kI32}, {&num_tokens}, kContiguous);
+  check.tensor("inv_freq", params.inv_freq, {kF64}, {&num_pairs}, kContiguous);
+  check.tensor("cos", params.cos, {kF32}, {&num_tokens, &num_pairs});
+  check.tensor("sin", params.sin, {kF32}, {&num_tokens, &num_pairs});
+}
+
+void verify(const RopeParams& params) {
+  const TensorCheck check("rope");
+  Extent num_tokens("num_tokens"), num_heads("num_heads"), head_dim("head_dim");
+  check.tensor("x", params.x, {kF32}, {&num_tokens, &num_heads, &head_dim});
+  check.that(head_dim.value() % 2 == 0, "an even head_dim");
+  Extent num_pairs(head_dim.value() / 2);
+  check.tensor("cos", params.cos, {kF32}, {&num_tokens, &num_pairs});
+  check.tensor("sin", params.sin, {kF32}, {&num_tokens, &num_pairs});
+  check.tensor("out", params.out, {kBF16, kF32}, {&num_tokens, &num_heads, &head_dim});
+}
+
+void verify(const AppendKvParams& params) {
+  const TensorCheck check("append_kv");
+  Extent num_tokens("num_tokens"), num_kv_heads("num_kv_heads"), head_dim("head_dim");
+  check.tensor("key", params.key, {kBF16, kF32}, {&num_tokens, &num_kv_heads, &head_dim});
+  check.tensor("value", params.value, {kBF16, kF32}, {&num_tokens, &num_kv_heads, &head_dim});
+  check.tensor("slots", params.slots, {kI64}, {&num_tokens}, kContiguous);
+  verify_kv(check, params.kv, num_kv_heads, head_dim);
+}
+
+void verify(const SealBlocksParams& params) {
+  const TensorCheck check("seal_blocks");
+  Extent num_kv_heads("num_kv_heads"), head_dim("head_dim"), num_sealed("num_sealed");
+  verify_kv(check, params.kv, num_kv_heads, head_dim);
+  check.tensor("block_ids", params.block_ids, {kI32}, {&num_sealed}, kContiguous);
+}
+
+void verify(const MobaGateParams& params) {
+  const TensorCheck check("moba_gate");
+  Extent num_tokens("num_tokens"), num_heads("num_heads"), head_dim("head_dim");
+  Extent num_kv_heads("num_kv_heads"), num_seqs("num_seqs"), max_top_k("max_top_k");
+  check.tensor("query", params.query, {kBF16}, {&num_tokens, &num_heads, &head_dim});
+  verify_kv(check, params.kv, num_kv_heads, head_dim);
+  check.that(num_heads.value() % num_kv_heads.value() == 0,
+             "num_heads to be a multiple of num_kv_heads");
+  verify_batch(check, params.batch, num_seqs);
+  check.tensor("top_k", params.top_k, {kI32}, {&num_seqs}, kContiguous);
+  check.tensor("selected", params.selected, {kI32}, {&num_tokens, &num_heads, &max_top_k});
+  check.that(max_top_k.value() >= 1, "max_top_k >= 1");
+}
+
+void verify(const MobaAttentionParams& params) {
+  const TensorCheck check("moba_attention");
+  verify_attention(check, params.query, params.kv, params.batch, params.out, params.softmax_scale);
+  Extent num_tokens(params.query.shape[0]), num_heads(params.query.shape[1]);
+  Extent max_top_k("max_top_k");
+  check.tensor("selected", params.selected, {kI32}, {&num_tokens, &num_heads, &max_top_k});
+  check.that(max_top_k.value() >= 1, "max_top_k >= 1");
+}
+
+void verify(const FullAttentionParams& params) {
+  verify_attention(TensorCheck("full_attention"), params.query, params.kv, params.batch, params.out,
+                   params.softmax_scale);
+}
+
+void verify(const SiluMulParams& params) {
+  const TensorCheck check("silu_mul");
+  Extent num_tokens("num_tokens"), width("width");
+  check.tensor("out", params.out, {kBF16, kF32}, {&num_tokens, &width});
+  Extent both(2 * width.value());
+  check.tensor("gate_up", params.gate_up, {kF32}, {&num_tokens, &both});
+}
+
+void verify(const SampleParams& params) {
+  const TensorCheck check("sample");
+  Extent num_rows("num_rows"), vocab_size("vocab_size");
+  check.tensor("logits", params.logits, {kF32}, {&num_rows, &vocab_size});
+  check.that(vocab_size.value() >= 1, "vocab_size >= 1");
+  check.tensor("temperature", params.temperature, {kF32}, {&num_rows}, kContiguous);
+  check.tensor("top_k", params.top_k, {kI32}, {&num_rows}, kContiguous);
+  check.tensor("top_p", params.top_p, {kF32}, {&num_rows}, kContiguous);
+  check.tensor("min_p", params.min_p, {kF32}, {&num_rows}, kContiguous);
+  check.tensor("uniform", params.uniform, {kF64}, {&num_rows}, kContiguous);
+  check.tensor("tokens", params.tokens, {kI32}, {&num_rows}, kContiguous);
+  check.tensor("logprobs", params.logprobs, {kF32}, {&num_rows}, kContiguous);
+}
+
+void verify_weight_parts(std::span<const ConstTensorView> parts) {
+  const TensorCheck check("pack_weight");
+  check.that(!parts.empty(), "at least one part");
+  Extent k("k");
+  for (const ConstTensorView& part : parts) {
+    Extent n("n");
+    check.tensor("part", part, {parts.front().dtype}, {&n, &k}, kContiguous);
+  }
+  check.that(parts.front().dtype == kBF16 || parts.front().dtype == kF32, "bf16 or f32 parts");
+}
+
+}  // namespace quire

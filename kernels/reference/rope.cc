@@ -1,0 +1,35 @@
+#include "kernels/ops/rope.h"
+
+#include <cmath>
+
+#include "kernels/reference/reference_backend.h"
+#include "kernels/reference/tensor_access.h"
+
+namespace quire::reference {
+
+void rope_table(const RopeTableParams& params) {
+  for (int64_t t = 0; t < params.positions.shape[0]; ++t) {
+    const double position = get<int32_t>(params.positions, t);
+    for (int64_t i = 0; i < params.inv_freq.shape[0]; ++i) {
+      const double angle = position * get<double>(params.inv_freq, i);
+      store(params.cos, static_cast<float>(params.scale * std::cos(angle)), t, i);
+      store(params.sin, static_cast<float>(params.scale * std::sin(angle)), t, i);
+    }
+  }
+}
+
+void rope(const RopeParams& params) {
+  const int64_t half = params.x.shape[2] / 2;
+  for (int64_t t = 0; t < params.x.shape[0]; ++t) {
+    for (int64_t h = 0; h < params.x.shape[1]; ++h) {
+      for (int64_t i = 0; i < half; ++i) {
+        const float a = load(params.x, t, h, i), b = load(params.x, t, h, i + half);
+        const float cos = load(params.cos, t, i), sin = load(params.sin, t, i);
+        store(params.out, a * cos - b * sin, t, h, i);
+        store(params.out, b * cos + a * sin, t, h, i + half);
+      }
+    }
+  }
+}
+
+}  // namespace quire::reference
