@@ -23,6 +23,10 @@ class QueueGate : public std::enable_shared_from_this<QueueGate> {
   int32_t num_requests() const;
   int64_t num_tokens() const;
 
+  /// For tickets.
+  void leave(int64_t num_tokens);
+  void change_tokens(int64_t difference);
+
  private:
   int32_t max_requests_;
   int64_t max_tokens_;

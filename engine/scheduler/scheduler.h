@@ -1,9 +1,12 @@
 #pragma once
 
-#include <deque>
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/core/clock.h"
@@ -25,8 +28,27 @@ struct SequenceUpdate {
 
 /// Continuous batching as pure bookkeeping: no device, no I/O, no clock but the injected one. Ask
 /// before doing: a plan only holds what has blocks. Engine thread only.
+///
+/// Policy, in the order of one plan:
+///  1. Every running decode gets one token. One that finds no block preempts the running sequence
+///  of
+///     the lowest priority (of equals, the latest arrival), itself if it is that one.
+///  2. What is left of the token budget goes to prefills, by priority class; within a class it is
+///     shared evenly, and what a short prompt does not need flows on. So a short prompt is read in
+///     a few steps beside a million-token one.
+///  3. Waiting sequences are admitted in order of priority and arrival while they fit: all blocks
+///  of
+///     the prompt are reserved at admission. The first that does not fit stops admission, so a
+///     large one is not overtaken forever. At most kMaxPrefills long prefills run at a time; a
+///     prompt that fits into one step's share is let past that limit. A sequence whose prefix
+///     another one is computing right now waits for it instead of computing it again.
+///
+/// A preempted sequence keeps its arrival and is recomputed; the random stream and the attention of
+/// each phase are kept, so its tokens are the same. A sequence that fits the pool always finishes:
+/// the first of the highest class is never preempted.
 class Scheduler {
  public:
+  /// REQUIRES: max_step_tokens >= max_num_seqs, and max_model_len fits the pool.
   Scheduler(const EngineConfig& config, KvCacheManager& cache, const Clock& clock,
             EngineMetrics& metrics);
 
@@ -39,9 +61,6 @@ class Scheduler {
   /// Sequences whose deadline has passed, removed.
   std::vector<std::unique_ptr<Sequence>> remove_expired();
 
-  /// Decodes first, then prefill chunks in order of priority and arrival, under
-  /// config.max_step_tokens; admits waiting sequences while blocks last; preempts the running
-  /// sequence of lowest priority (latest arrival) when a decode finds no block.
   StepPlan plan_step();
 
   /// The step succeeded: commits blocks, appends sampled tokens (in plan order, one per entry that
@@ -56,10 +75,47 @@ class Scheduler {
   std::vector<std::unique_ptr<Sequence>> take_finished();
   std::vector<std::unique_ptr<Sequence>> remove_all();
 
-  int32_t num_waiting() const;
-  int32_t num_running() const;
+  int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
+  int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
   /// Sequences that stand before this one in the waiting queue; nullopt if it does not wait.
   std::optional<int32_t> queue_position(SequenceId id) const;
+
+  /// All sequences that hold or may hold blocks, for KvCacheManager::check_integrity.
+  std::vector<const Sequence*> live_sequences() const;
+
+  static constexpr int32_t kMaxPrefills = 4;
+  static constexpr int32_t kMaxAdmissionScan = 64;
+
+ private:
+  /// Priority, then arrival: the order of everything. Sequence ids grow with arrival.
+  using Rank = std::pair<int32_t, SequenceId>;
+  using Queue = std::map<Rank, std::unique_ptr<Sequence>>;
+
+  static Rank rank_of(const Sequence& sequence) { return {sequence.request.priority, sequence.id}; }
+  void resolve_attention(Sequence& sequence) const;
+  void plan_decodes(StepPlan& plan, int32_t& budget);
+  void plan_prefills(StepPlan& plan, int32_t& budget);
+  void share_budget(std::span<Sequence*> prefills, StepPlan& plan, int32_t& budget);
+  void admit(int32_t budget);
+  bool is_prefix_in_flight(Sequence& waiting);
+  bool try_start(Sequence& sequence);
+  /// Returns the decode tokens that the plan loses with it.
+  int32_t preempt(Sequence& victim, StepPlan& plan);
+  ScheduledSequence schedule(Sequence& sequence, int32_t num_tokens) const;
+  int32_t max_chunk(const Sequence& sequence) const;
+  void account_attention(Sequence& sequence, const ScheduledSequence& entry);
+  std::optional<FinishReason> finish_reason(const Sequence& sequence, TokenId token) const;
+  void update_gauges();
+
+  const EngineConfig& config_;
+  KvCacheManager& cache_;
+  const Clock& clock_;
+  EngineMetrics& metrics_;
+  Queue waiting_;
+  Queue running_;
+  std::unordered_map<SequenceId, Rank> ranks_;  // of all waiting and running sequences
+  std::vector<std::unique_ptr<Sequence>> finished_;
+  std::vector<SequenceUpdate> updates_;
 };
 
 }  // namespace quire
