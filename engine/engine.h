@@ -1,10 +1,6 @@
 #pragma once
 
-#include <atomic>
-#include <cstdint>
 #include <memory>
-#include <string>
-#include <thread>
 
 #include "engine/core/clock.h"
 #include "engine/core/ids.h"
@@ -29,22 +25,28 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   /// Any thread. Refuses at once (the sink then hears nothing): kInvalidArgument, kUnavailable
-  /// while draining. Otherwise every outcome arrives at the sink, the last as a FinishEvent.
+  /// while draining or unhealthy. Otherwise every outcome arrives at the sink: a QueuedEvent, then
+  /// progress and tokens, and as the last, exactly once, a FinishEvent.
+  ///
+  /// The mailbox behind it has no bound of its own: what may wait is bounded before it is
+  /// tokenised, by the QueueGate, and every message here stands for a ticket from there.
   Result<SequenceId> submit(EngineRequest request, std::shared_ptr<EventSink> sink);
 
   /// Any thread. Asynchronous, idempotent, unknown ids are ignored. The sequence's blocks are free
   /// within one step.
   void cancel(SequenceId id) noexcept;
 
-  /// Starts the engine thread.
+  /// Starts the engine thread. Once.
   void start();
 
   /// Any thread but the engine's. Refuses new sequences from now on; running and waiting ones go
-  /// on until `deadline`, then they are cancelled. Returns when the engine thread has ended.
+  /// on until `deadline`, then they are cancelled. Returns when the engine thread has ended. Where
+  /// start() was never called, the remaining steps run in here. A later call with an earlier
+  /// deadline shortens the wait.
   void drain_and_stop(Clock::TimePoint deadline);
 
   /// One turn without a thread, for tests: takes the mailbox, runs at most one step. Returns
-  /// whether anything happened.
+  /// whether anything happened. REQUIRES: start() was not called.
   bool step();
 
   /// Any thread. False after repeated device failures: the engine only refuses then.

@@ -21,7 +21,7 @@ struct SamplingParams {
   float repetition_penalty = 1.0f;  // (0, 10], over prompt and completion
   std::optional<uint64_t> seed;     // absent: drawn by the engine, reported nowhere
   std::vector<std::pair<TokenId, float>> logit_bias;  // added to the logits, [-100, 100]
-  int32_t num_top_logprobs = -1;    // -1: no logprobs; 0: the chosen token's; up to 20 alternatives
+  int32_t num_top_logprobs = -1;  // -1: no logprobs; 0: the chosen token's; up to 20 alternatives
 };
 
 }  // namespace quire

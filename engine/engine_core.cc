@@ -1,0 +1,206 @@
+#include "engine/engine_core.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+namespace quire {
+namespace {
+
+/// A device that fails this often without one success in between will not recover by itself; an
+/// orchestrator that sees the engine unhealthy starts another.
+constexpr int kMaxFailuresInARow = 3;
+
+int64_t to_milliseconds(Clock::TimePoint time) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
+}
+
+Counter& finished_counter(EngineMetrics& metrics, FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return metrics.finished_stop;
+    case FinishReason::kLength:
+      return metrics.finished_length;
+    case FinishReason::kCancelled:
+      return metrics.finished_cancelled;
+    case FinishReason::kError:
+      break;
+  }
+  return metrics.finished_error;
+}
+
+}  // namespace
+
+EngineCore::EngineCore(const EngineConfig& config, StepRunner& runner, const Clock& clock,
+                       EngineMetrics& metrics)
+    : runner_(runner),
+      clock_(clock),
+      metrics_(metrics),
+      cache_(config.num_blocks, config.moba.block_size, config.enable_prefix_cache, metrics),
+      scheduler_(config, cache_, clock, metrics) {
+  publish_gauges();
+}
+
+void EngineCore::admit(std::unique_ptr<Sequence> sequence) {
+  if (!is_healthy_) {
+    finish(*sequence, FinishReason::kError, unhealthy_status());
+    return;
+  }
+  Sequence& admitted = *sequence;
+  scheduler_.add(std::move(sequence));
+  const int32_t position = scheduler_.queue_position(admitted.id).value_or(0);
+  admitted.sink->on_event(QueuedEvent{.position = position});
+}
+
+void EngineCore::cancel(SequenceId id) {
+  if (const std::unique_ptr<Sequence> sequence = scheduler_.remove(id)) {
+    finish(*sequence, FinishReason::kCancelled, Status(StatusCode::kCancelled, "cancelled"));
+  }
+}
+
+void EngineCore::finish_all(FinishReason reason, const Status& status) {
+  for (const auto& sequence : scheduler_.remove_all()) finish(*sequence, reason, status);
+  publish_gauges();
+}
+
+bool EngineCore::turn() {
+  bool worked = false;
+  try {
+    worked = expire();
+    const StepPlan plan = scheduler_.plan_step();
+    if (!plan.empty()) {
+      worked = true;
+      run_step(plan);
+    }
+  } catch (const std::exception& error) {
+    // Not the device but our own bookkeeping: nothing it says can be trusted any more.
+    spdlog::critical("the engine stops: {}", error.what());
+    become_unhealthy();
+  }
+  publish_gauges();
+  return worked;
+}
+
+bool EngineCore::expire() {
+  const auto expired = scheduler_.remove_expired();
+  for (const auto& sequence : expired) {
+    finish(*sequence, FinishReason::kError,
+           Status(StatusCode::kDeadlineExceeded, "the request's deadline has passed"));
+  }
+  return !expired.empty();
+}
+
+void EngineCore::run_step(const StepPlan& plan) {
+  const Clock::TimePoint started_at = clock_.now();
+  note_scheduled(plan, started_at);
+  std::span<const SampledToken> sampled;
+  try {
+    sampled = runner_.run_step(plan);
+  } catch (const std::exception& error) {
+    fail_step(plan, error.what());
+    return;
+  }
+  num_failures_in_a_row_ = 0;
+  const Clock::TimePoint now = clock_.now();
+  metrics_.steps.add();
+  metrics_.step_seconds.observe(seconds_between(started_at, now));
+  for (const SequenceUpdate& update : scheduler_.finish_step(plan, sampled)) report(update, now);
+  scheduler_.take_finished();  // reported above; this ends their lives
+}
+
+void EngineCore::note_scheduled(const StepPlan& plan, Clock::TimePoint now) {
+  for (const ScheduledSequence& entry : plan.sequences) {
+    Sequence& sequence = *entry.sequence;
+    sequence.request.queue_ticket.reset();
+    if (sequence.scheduled_at != Clock::TimePoint{}) continue;
+    sequence.scheduled_at = now;
+    metrics_.queue_seconds.observe(seconds_between(sequence.submitted_at, now));
+  }
+}
+
+void EngineCore::report(const SequenceUpdate& update, Clock::TimePoint now) {
+  Sequence& sequence = *update.sequence;
+  const int32_t num_sampled = update.token != nullptr ? 1 : 0;
+  const bool was_prefill_of_prompt = sequence.num_completion_tokens() == num_sampled;
+  if (was_prefill_of_prompt && sequence.request.wants_progress) {
+    // A finished sequence holds no blocks and has nothing computed any more.
+    const int32_t processed =
+        num_sampled > 0 ? sequence.num_prompt_tokens : sequence.num_computed_tokens;
+    sequence.sink->on_event(ProgressEvent{.processed = processed,
+                                          .total = sequence.num_prompt_tokens,
+                                          .cached = sequence.usage.cached_tokens});
+  }
+  if (update.token != nullptr) {
+    if (was_prefill_of_prompt) {
+      sequence.first_token_at = now;
+      metrics_.ttft_seconds.observe(seconds_between(sequence.submitted_at, now));
+      metrics_.prefill_seconds.observe(seconds_between(sequence.scheduled_at, now));
+    } else {
+      metrics_.inter_token_seconds.observe(seconds_between(sequence.last_token_at, now));
+    }
+    sequence.last_token_at = now;
+    sequence.sink->on_event(TokenEvent{.token = update.token->token,
+                                       .logprob = update.token->logprob,
+                                       .top_logprobs = update.token->top_logprobs});
+  }
+  if (update.finished) finish(sequence, *update.finished, Status());
+}
+
+void EngineCore::fail_step(const StepPlan& plan, std::string_view what) {
+  spdlog::error("a step of {} sequences failed: {}", plan.sequences.size(), what);
+  metrics_.step_failures.add();
+  ++num_failures_in_a_row_;
+  // What failed in the machine stays in the log; the client learns that it was not the request.
+  const Status status(StatusCode::kInternal, "the engine failed while computing this request");
+  for (const auto& sequence : scheduler_.fail_step(plan)) {
+    finish(*sequence, FinishReason::kError, status);
+  }
+  if (num_failures_in_a_row_ >= kMaxFailuresInARow) {
+    spdlog::critical("{} steps in a row failed: unhealthy, refusing all requests",
+                     num_failures_in_a_row_);
+    become_unhealthy();
+  }
+}
+
+void EngineCore::become_unhealthy() {
+  is_healthy_ = false;
+  finish_all(FinishReason::kError, unhealthy_status());
+}
+
+Status EngineCore::unhealthy_status() {
+  return Status(StatusCode::kUnavailable, "the engine has failed repeatedly and must be restarted");
+}
+
+void EngineCore::finish(Sequence& sequence, FinishReason reason, const Status& status) {
+  const Clock::TimePoint now = clock_.now();
+  const auto since = [&](Clock::TimePoint from) { return seconds_between(from, now); };
+  const bool was_scheduled = sequence.scheduled_at != Clock::TimePoint{};
+  const bool had_token = sequence.num_completion_tokens() > 0;
+  SequenceUsage& usage = sequence.usage;
+  usage.prompt_tokens = sequence.num_prompt_tokens;
+  usage.completion_tokens = sequence.num_completion_tokens();
+  usage.queue_seconds = was_scheduled
+                            ? seconds_between(sequence.submitted_at, sequence.scheduled_at)
+                            : since(sequence.submitted_at);
+  if (had_token) {
+    usage.prefill_seconds = seconds_between(sequence.scheduled_at, sequence.first_token_at);
+    usage.decode_seconds = since(sequence.first_token_at);
+  } else if (was_scheduled) {
+    usage.prefill_seconds = since(sequence.scheduled_at);
+  }
+  metrics_.e2e_seconds.observe(since(sequence.submitted_at));
+  finished_counter(metrics_, reason).add();
+  runner_.forget(sequence.id);
+  sequence.request.queue_ticket.reset();
+  sequence.sink->on_event(FinishEvent{.reason = reason, .status = status, .usage = usage});
+}
+
+void EngineCore::publish_gauges() {
+  metrics_.sequences_waiting.set(scheduler_.num_waiting());
+  metrics_.sequences_running.set(scheduler_.num_running());
+  metrics_.last_step_ms.set(to_milliseconds(clock_.now()));
+}
+
+}  // namespace quire
