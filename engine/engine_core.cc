@@ -40,7 +40,7 @@ EngineCore::EngineCore(const EngineConfig& config, StepRunner& runner, const Clo
       metrics_(metrics),
       cache_(config.num_blocks, config.moba.block_size, config.enable_prefix_cache, metrics),
       scheduler_(config, cache_, clock, metrics) {
-  publish_gauges();
+  note_turn();
 }
 
 void EngineCore::admit(std::unique_ptr<Sequence> sequence) {
@@ -62,7 +62,7 @@ void EngineCore::cancel(SequenceId id) {
 
 void EngineCore::finish_all(FinishReason reason, const Status& status) {
   for (const auto& sequence : scheduler_.remove_all()) finish(*sequence, reason, status);
-  publish_gauges();
+  note_turn();
 }
 
 bool EngineCore::turn() {
@@ -79,7 +79,7 @@ bool EngineCore::turn() {
     spdlog::critical("the engine stops: {}", error.what());
     become_unhealthy();
   }
-  publish_gauges();
+  note_turn();
   return worked;
 }
 
@@ -94,7 +94,6 @@ bool EngineCore::expire() {
 
 void EngineCore::run_step(const StepPlan& plan) {
   const Clock::TimePoint started_at = clock_.now();
-  note_scheduled(plan, started_at);
   std::span<const SampledToken> sampled;
   try {
     sampled = runner_.run_step(plan);
@@ -108,16 +107,6 @@ void EngineCore::run_step(const StepPlan& plan) {
   metrics_.step_seconds.observe(seconds_between(started_at, now));
   for (const SequenceUpdate& update : scheduler_.finish_step(plan, sampled)) report(update, now);
   scheduler_.take_finished();  // reported above; this ends their lives
-}
-
-void EngineCore::note_scheduled(const StepPlan& plan, Clock::TimePoint now) {
-  for (const ScheduledSequence& entry : plan.sequences) {
-    Sequence& sequence = *entry.sequence;
-    sequence.request.queue_ticket.reset();
-    if (sequence.scheduled_at != Clock::TimePoint{}) continue;
-    sequence.scheduled_at = now;
-    metrics_.queue_seconds.observe(seconds_between(sequence.submitted_at, now));
-  }
 }
 
 void EngineCore::report(const SequenceUpdate& update, Clock::TimePoint now) {
@@ -179,28 +168,22 @@ void EngineCore::finish(Sequence& sequence, FinishReason reason, const Status& s
   const bool was_scheduled = sequence.scheduled_at != Clock::TimePoint{};
   const bool had_token = sequence.num_completion_tokens() > 0;
   SequenceUsage& usage = sequence.usage;
-  usage.prompt_tokens = sequence.num_prompt_tokens;
-  usage.completion_tokens = sequence.num_completion_tokens();
-  usage.queue_seconds = was_scheduled
-                            ? seconds_between(sequence.submitted_at, sequence.scheduled_at)
-                            : since(sequence.submitted_at);
+  usage.prompt_tokens = sequence.num_prompt_tokens;  // the scheduler's too, once it admits
+  if (!was_scheduled) usage.queue_seconds = since(sequence.submitted_at);
   if (had_token) {
     usage.prefill_seconds = seconds_between(sequence.scheduled_at, sequence.first_token_at);
     usage.decode_seconds = since(sequence.first_token_at);
   } else if (was_scheduled) {
     usage.prefill_seconds = since(sequence.scheduled_at);
   }
+  metrics_.queue_seconds.observe(usage.queue_seconds);
   metrics_.e2e_seconds.observe(since(sequence.submitted_at));
   finished_counter(metrics_, reason).add();
   runner_.forget(sequence.id);
-  sequence.request.queue_ticket.reset();
+  sequence.request.queue_ticket.reset();  // of one that was never scheduled
   sequence.sink->on_event(FinishEvent{.reason = reason, .status = status, .usage = usage});
 }
 
-void EngineCore::publish_gauges() {
-  metrics_.sequences_waiting.set(scheduler_.num_waiting());
-  metrics_.sequences_running.set(scheduler_.num_running());
-  metrics_.last_step_ms.set(to_milliseconds(clock_.now()));
-}
+void EngineCore::note_turn() { metrics_.last_step_ms.set(to_milliseconds(clock_.now())); }
 
 }  // namespace quire

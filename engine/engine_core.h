@@ -41,13 +41,12 @@ class EngineCore {
  private:
   bool expire();
   void run_step(const StepPlan& plan);
-  void note_scheduled(const StepPlan& plan, Clock::TimePoint now);
   void report(const SequenceUpdate& update, Clock::TimePoint now);
   void fail_step(const StepPlan& plan, std::string_view what);
   void become_unhealthy();
   static Status unhealthy_status();
   void finish(Sequence& sequence, FinishReason reason, const Status& status);
-  void publish_gauges();
+  void note_turn();
 
   StepRunner& runner_;
   const Clock& clock_;

@@ -80,6 +80,10 @@ void check_config(const EngineConfig& config) {
   at_least_one(config.max_num_seqs, "max_num_seqs");
   at_least_one(config.max_step_tokens, "max_step_tokens");
   at_least_one(config.max_top_k, "max_top_k");
+  require(config.max_step_tokens >= config.max_num_seqs,
+          "max_step_tokens (" + std::to_string(config.max_step_tokens) +
+              ") must be at least max_num_seqs (" + std::to_string(config.max_num_seqs) +
+              "): every running sequence decodes in every step");
   const int64_t pool_tokens = int64_t{config.num_blocks} * config.moba.block_size;
   require(pool_tokens >= config.max_model_len, "the KV pool holds " + std::to_string(pool_tokens) +
                                                    " tokens, one sequence may need " +
