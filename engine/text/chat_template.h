@@ -12,7 +12,7 @@
 namespace quire {
 
 struct ChatMessage {
-  std::string role;     // system, developer, user, assistant, tool
+  std::string role;  // system, developer, user, assistant, tool
   std::string content;
 };
 

@@ -8,14 +8,21 @@
 namespace quire {
 
 /// Tokens in, whole UTF-8 characters out. Bytes of an unfinished character wait for the next token;
-/// bytes that can never become a character turn into U+FFFD. One per sequence, not thread-safe.
+/// bytes that can never become a character turn into U+FFFD, one per maximal subpart. One per
+/// sequence, not thread-safe.
 class IncrementalDecoder {
  public:
   enum class SpecialTokens { kSkip, kShow };
+  /// A part that was encoded by its own call starts with a space that the tokenizer put there
+  /// (dummy prefix). An answer is such a part: its first space is dropped. A continuation is not.
+  enum class FirstSpace { kDrop, kKeep };
 
   /// `tokenizer` must outlive the decoder.
-  IncrementalDecoder(const Tokenizer& tokenizer, SpecialTokens special_tokens)
-      : tokenizer_(&tokenizer), special_tokens_(special_tokens) {}
+  IncrementalDecoder(const Tokenizer& tokenizer, SpecialTokens special_tokens,
+                     FirstSpace first_space)
+      : tokenizer_(&tokenizer),
+        special_tokens_(special_tokens),
+        drops_space_(first_space == FirstSpace::kDrop) {}
 
   /// The characters that this token completes; may be empty.
   std::string push(TokenId token);
@@ -23,8 +30,11 @@ class IncrementalDecoder {
   std::string flush();
 
  private:
+  std::string take_characters();
+
   const Tokenizer* tokenizer_;
   SpecialTokens special_tokens_;
+  bool drops_space_;  // until the first byte has come
   std::string pending_bytes_;
 };
 
