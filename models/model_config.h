@@ -24,7 +24,7 @@ enum class AttentionMode : uint8_t { kFull, kMoba };
 struct MobaConfig {
   int32_t block_size = 64;  // tokens per block: paging, sharing and selection unit
   int32_t top_k = 8;        // blocks per (token, head), the current block included; >= 1
-  std::vector<int32_t> full_attention_layers;  // layer indices that always run full attention
+  std::vector<int32_t> full_attention_layers = {};  // always run full attention; ascending
   AttentionMode prefill = AttentionMode::kMoba;
   AttentionMode decode = AttentionMode::kMoba;
 

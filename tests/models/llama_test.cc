@@ -1,0 +1,182 @@
+#include "models/llama.h"
+
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "kernels/backend_registry.h"
+#include "tests/models/model_driver.h"
+#include "tests/models/model_folder.h"
+
+namespace quire::test {
+namespace {
+
+using Catch::Matchers::Contains;
+using Piece = ModelDriver::Piece;
+
+const MobaConfig kTinyMoba{.block_size = 4, .top_k = 3};
+
+/// A folder with the tiny model; `tensors` as they are or as a test has bent them.
+void write_model(const TemporaryFolder& folder, const std::vector<NamedTensor>& tensors,
+                 const std::string& config = tiny_config()) {
+  folder.write("config.json", config);
+  folder.write("model.safetensors", safetensors_bytes(tensors));
+}
+
+std::vector<int32_t> prompt(int32_t num_tokens, int32_t seed = 0) {
+  std::vector<int32_t> tokens;
+  for (int32_t i = 0; i < num_tokens; ++i) {
+    tokens.push_back((i * i * 5 + i * 7 + seed * 11) % kTinyVocab);
+  }
+  return tokens;
+}
+
+std::vector<float> logits_of(const TemporaryFolder& folder, const std::string& backend) {
+  ModelDriver driver(folder.path(), backend, kTinyMoba, {});
+  return driver.prefill(driver.add_sequence(), prompt(50), 50, kTinyMoba);
+}
+
+TEST_CASE("untied and sharded weights of the same numbers give the same logits") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  CAPTURE(backend);
+  const TemporaryFolder tied, untied, sharded;
+  std::vector<NamedTensor> tensors = tiny_tensors();
+  write_model(tied, tensors);
+  const std::vector<float> expected = logits_of(tied, backend);
+
+  std::string config = tiny_config();
+  config.replace(config.find("true"), 4, "false");
+  tensors.push_back({"lm_head.weight", tensors[0].shape, tensors[0].values});
+  write_model(untied, tensors, config);
+  CHECK(logits_of(untied, backend) == expected);
+
+  std::string index;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const std::string shard = "model-" + std::to_string(i) + ".safetensors";
+    sharded.write(shard, safetensors_bytes({tensors[i]}));
+    index += (i == 0 ? "\"" : ", \"") + tensors[i].name + "\": \"" + shard + "\"";
+  }
+  sharded.write("config.json", config);
+  sharded.write("model.safetensors.index.json", "{\"weight_map\": {" + index + "}}");
+  CHECK(logits_of(sharded, backend) == expected);
+}
+
+TEST_CASE("a folder that lacks or bends a tensor is refused before anything runs") {
+  const auto backend = make_backend("reference");
+  const auto error_of = [&backend](const std::vector<NamedTensor>& tensors) {
+    const TemporaryFolder folder;
+    write_model(folder, tensors);
+    return load_error_of([&] { load_model(folder.path(), *backend); });
+  };
+  CHECK(error_of(tiny_tensors()) == "");
+  for (size_t i = 0; i < tiny_tensors().size(); ++i) {
+    std::vector<NamedTensor> tensors = tiny_tensors();
+    const std::string name = tensors[i].name;
+    CAPTURE(name);
+    tensors[i].name = "renamed";
+    CHECK_THAT(error_of(tensors), Contains("missing tensor '" + name + "'"));
+    tensors = tiny_tensors();
+    tensors[i].shape.push_back(1);
+    CHECK_THAT(error_of(tensors), Contains("tensor '" + name + "': expected BF16"));
+  }
+}
+
+TEST_CASE("a step's scratch memory is what workspace_bytes says, to the byte") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors());
+  for (const int32_t num_tokens : {1, 3, 64, 200}) {
+    CAPTURE(backend, num_tokens);
+    ModelDriver driver(folder.path(), backend, kTinyMoba, {.max_tokens = num_tokens});
+    driver.prefill(driver.add_sequence(), prompt(num_tokens), num_tokens, kTinyMoba);
+    const size_t need = driver.model().workspace_bytes(
+        {.max_tokens = num_tokens, .max_logit_rows = 1, .max_top_k = kTinyMoba.top_k});
+    CHECK(driver.workspace().peak_bytes() == need);
+  }
+}
+
+TEST_CASE("a step without wanted logits returns no rows and still fills the cache") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  CAPTURE(backend);
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors());
+  ModelDriver driver(folder.path(), backend, kTinyMoba, {});
+  const size_t split = driver.add_sequence();
+  std::vector<int32_t> tokens = prompt(30);
+  const int32_t last = tokens.back();
+  tokens.pop_back();
+  CHECK(driver.step({{.sequence = split, .tokens = tokens, .top_k = 3, .wants_logits = false}})
+            .empty());
+  const auto rows = driver.step({{.sequence = split, .tokens = {last}, .top_k = 3}});
+  REQUIRE(rows.size() == 1);
+  CHECK(rows[0] == driver.prefill(driver.add_sequence(), prompt(30), 30, kTinyMoba));
+}
+
+TEST_CASE(
+    "sequences of different modes, top_k and phase share a step without touching each other") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  CAPTURE(backend);
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors());
+
+  // Alone: sequence i has 20 + 9i tokens of cache, then takes 1 + 5i more.
+  const auto piece = [](int32_t i, size_t sequence) {
+    return Piece{.sequence = sequence,
+                 .tokens = prompt(1 + 5 * i, i),
+                 .mode = i < 2 ? AttentionMode::kMoba : AttentionMode::kFull,
+                 .top_k = 2 + i};
+  };
+  std::vector<std::vector<float>> alone;
+  for (int32_t i = 0; i < 4; ++i) {
+    ModelDriver driver(folder.path(), backend, kTinyMoba, {.shuffle_seed = 77});
+    const size_t sequence = driver.add_sequence();
+    driver.prefill(sequence, prompt(20 + 9 * i, i), 64, kTinyMoba);
+    alone.push_back(driver.step({piece(i, sequence)}).at(0));
+  }
+
+  ModelDriver driver(folder.path(), backend, kTinyMoba, {});
+  std::vector<Piece> batch;
+  for (int32_t i = 0; i < 4; ++i) {
+    const size_t sequence = driver.add_sequence();
+    driver.prefill(sequence, prompt(20 + 9 * i, i), 64, kTinyMoba);
+    batch.push_back(piece(i, sequence));
+  }
+  const auto together = driver.step(batch);
+  REQUIRE(together.size() == 4);
+  for (size_t i = 0; i < 4; ++i) {
+    CAPTURE(i);
+    CHECK(together[i] == alone[i]);
+  }
+}
+
+TEST_CASE("attention policy: a layer listed as full ignores top_k, the others do not") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  CAPTURE(backend);
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors());
+  const auto run = [&](const MobaConfig& moba) {
+    ModelDriver driver(folder.path(), backend, moba, {});
+    return driver.prefill(driver.add_sequence(), prompt(60), 60, moba);
+  };
+  MobaConfig sparse{.block_size = 4, .top_k = 1};
+  MobaConfig one_full = sparse, all_full = sparse, full_mode = sparse;
+  one_full.full_attention_layers = {0};
+  all_full.full_attention_layers = {0, 1};
+  full_mode.prefill = AttentionMode::kFull;
+  CHECK(run(all_full) == run(full_mode));
+  CHECK(run(sparse) != run(full_mode));
+  CHECK(run(one_full) != run(sparse));
+  CHECK(run(one_full) != run(all_full));
+}
+
+TEST_CASE("a cache of another shape is a contract violation, not a crash") {
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors());
+  const auto backend = make_backend("reference");
+  const auto model = load_model(folder.path(), *backend);
+  Workspace workspace(backend->allocate(1 << 20));
+  CHECK_THROWS_AS(model->forward({}, {}, workspace), ContractError);
+}
+
+}  // namespace
+}  // namespace quire::test

@@ -1,0 +1,204 @@
+#include "models/model_config.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <string>
+
+#include "tests/models/model_folder.h"
+
+namespace quire::test {
+namespace {
+
+using Catch::Matchers::Contains;
+
+/// tiny_config() with one key's value replaced, or the key removed if `value` is empty.
+std::string config_with(const std::string& key, const std::string& value) {
+  std::string text = tiny_config();
+  const size_t begin = text.find("\"" + key + "\"");
+  REQUIRE(begin != std::string::npos);
+  const size_t colon = text.find(':', begin);
+  size_t end = colon;
+  int depth = 0;
+  while (depth > 0 || (text[end] != ',' && text[end] != '}')) {
+    if (text[end] == '[') ++depth;
+    if (text[end] == ']') --depth;
+    ++end;
+  }
+  if (value.empty()) {
+    return text.replace(begin, end + 1 - begin, "");
+  }
+  return text.replace(colon + 1, end - colon - 1, value);
+}
+
+std::string error_of(const std::string& text) {
+  return load_error_of([&] { parse_model_config(text, "config.json"); });
+}
+
+const std::filesystem::path kBundledModel =
+    std::filesystem::path(QUIRE_SOURCE_DIR) / "models" / "quire-4m";
+
+TEST_CASE("the bundled model's config.json is read completely") {
+  const ModelConfig config = load_model_config(kBundledModel);
+  CHECK(config.architecture == "LlamaForCausalLM");
+  CHECK(config.head_dim == 64);
+  CHECK(config.group_size() == 2);
+  CHECK(config.tie_word_embeddings);
+  CHECK(config.bos_token_id == 1);
+  CHECK(config.eos_token_ids == std::vector<int32_t>{6});
+  REQUIRE(config.moba);
+  CHECK(config.moba->block_size == 64);
+  CHECK(config.moba->top_k == 8);
+  CHECK(config.moba->decode == AttentionMode::kMoba);
+}
+
+TEST_CASE("rotation frequencies are theta^(-2i / head_dim)") {
+  ModelConfig config = parse_model_config(tiny_config(), "config.json");
+  const std::vector<double> frequencies = config.inv_freq();
+  REQUIRE(frequencies.size() == 4);
+  CHECK(frequencies[0] == 1.0);
+  CHECK(frequencies[1] == Approx(0.1).epsilon(1e-15));
+  CHECK(frequencies[3] == Approx(1e-3).epsilon(1e-15));
+}
+
+TEST_CASE("absent fields take their Hugging Face defaults") {
+  CHECK(parse_model_config(config_with("head_dim", ""), "c").head_dim == 4);
+  CHECK(parse_model_config(config_with("num_key_value_heads", ""), "c").num_kv_heads == 4);
+  CHECK(parse_model_config(config_with("rope_theta", ""), "c").rope_theta == 10000.0);
+  CHECK_FALSE(parse_model_config(config_with("tie_word_embeddings", ""), "c").tie_word_embeddings);
+  CHECK_FALSE(parse_model_config(tiny_config(), "c").moba);
+  CHECK(parse_model_config(tiny_config(R"(, "rope_parameters":
+      {"rope_type": "default", "rope_theta": 500000.0})"),
+                           "c")
+            .rope_theta == 500000.0);
+}
+
+TEST_CASE("end-of-sequence ids: a number, a list, and those of generation_config.json") {
+  CHECK(parse_model_config(config_with("eos_token_id", "[3, 5, 3]"), "c").eos_token_ids ==
+        std::vector<int32_t>{3, 5});
+  CHECK(parse_model_config(config_with("eos_token_id", "null"), "c").eos_token_ids.empty());
+
+  const TemporaryFolder folder;
+  folder.write("config.json", tiny_config());
+  folder.write("generation_config.json", R"({"eos_token_id": [2, 9], "temperature": 0.6})");
+  CHECK(load_model_config(folder.path()).eos_token_ids == std::vector<int32_t>{2, 9});
+}
+
+TEST_CASE("a missing key is named") {
+  for (const std::string key :
+       {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+        "num_attention_heads", "rms_norm_eps", "max_position_embeddings"}) {
+    CAPTURE(key);
+    CHECK(error_of(config_with(key, "")) == "config.json: missing key '" + key + "'");
+  }
+}
+
+TEST_CASE("wrong types and absurd values are refused with key and bounds") {
+  for (const std::string value :
+       {"0", "-1", "2.5", "16.0", "\"16\"", "true", "[16]", "{}", "4294967312",
+        "18446744073709551615", "99999999999999999999999", "-9223372036854775808"}) {
+    CAPTURE(value);
+    CHECK_THAT(error_of(config_with("hidden_size", value)), Contains("'hidden_size': expected an "
+                                                                     "integer in [1, 131072]"));
+  }
+  CHECK_THAT(error_of(config_with("rms_norm_eps", "0")), Contains("'rms_norm_eps'"));
+  CHECK_THAT(error_of(config_with("rope_theta", "-1e4")), Contains("'rope_theta'"));
+  CHECK_THAT(error_of(config_with("rope_theta", "1e999")), Contains("config.json"));
+  CHECK_THAT(error_of(config_with("head_dim", "7")), Contains("even number"));
+  CHECK_THAT(error_of(config_with("num_key_value_heads", "3")),
+             Contains("'num_key_value_heads': 3 does not divide num_attention_heads 4"));
+  CHECK_THAT(error_of(config_with("eos_token_id", "24")), Contains("'eos_token_id'"));
+  CHECK_THAT(error_of(config_with("eos_token_id", "[2, -1]")), Contains("'eos_token_id'"));
+}
+
+TEST_CASE("an unknown architecture is answered with the known ones") {
+  CHECK_THAT(error_of(config_with("architectures", "[\"GPT2LMHeadModel\"]")),
+             Contains("unknown architecture 'GPT2LMHeadModel'; known: LlamaForCausalLM"));
+  // Before anything else: the other keys of a foreign folder need not make sense here.
+  CHECK_THAT(error_of(R"({"architectures": ["X"]})"), Contains("unknown architecture 'X'"));
+  CHECK_THAT(error_of("{}"), Contains("'architectures'"));
+  CHECK_THAT(error_of(config_with("architectures", "[]")), Contains("'architectures'"));
+}
+
+TEST_CASE("fields that would change the mathematics are refused by name") {
+  const auto [key, value] = GENERATE(table<std::string, std::string>({
+      {"rope_scaling", R"({"rope_type": "llama3", "factor": 8.0})"},
+      {"rope_scaling", R"({"type": "linear", "factor": 2.0})"},
+      {"rope_parameters", R"({"rope_type": "yarn"})"},
+      {"attention_bias", "true"},
+      {"mlp_bias", "true"},
+      {"sliding_window", "4096"},
+      {"quantization_config", R"({"bits": 4})"},
+      {"partial_rotary_factor", "0.5"},
+      {"layer_types", R"(["full_attention", "sliding_attention"])"},
+      {"final_logit_softcapping", "30.0"},
+      {"logits_scaling", "8.0"},
+      {"num_local_experts", "8"},
+  }));
+  CAPTURE(key, value);
+  const std::string error = error_of(tiny_config(", \"" + key + "\": " + value));
+  CHECK_THAT(error, Contains("'" + key + "'"));
+  CHECK_THAT(error, Contains("not supported"));
+  CHECK_THAT(error_of(config_with("hidden_act", "\"gelu\"")), Contains("'hidden_act'"));
+}
+
+TEST_CASE("the same fields at their neutral values are accepted") {
+  CHECK(error_of(tiny_config(R"(, "rope_scaling": null, "attention_bias": false,
+      "mlp_bias": false, "sliding_window": 4096, "use_sliding_window": false,
+      "quantization_config": null, "partial_rotary_factor": 1,
+      "layer_types": ["full_attention"], "pretraining_tp": 1)")) == "");
+}
+
+TEST_CASE("the moba section is strict") {
+  const auto with_moba = [](const std::string& section) {
+    return error_of(tiny_config(", \"moba\": " + section));
+  };
+  CHECK(with_moba(R"({"block_size": 4, "top_k": 1, "full_attention_layers": [0, 1],
+      "prefill": "full", "decode": "full"})") == "");
+  CHECK_THAT(with_moba(R"({"block_size": 4})"), Contains("missing key 'moba.top_k'"));
+  CHECK_THAT(with_moba(R"({"block_size": 0, "top_k": 1})"), Contains("'moba.block_size'"));
+  CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 0})"), Contains("'moba.top_k'"));
+  CHECK_THAT(with_moba(R"({"block_size": 4, "topk": 2, "top_k": 2})"),
+             Contains("'moba.topk': unknown key"));
+  CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 2, "decode": "sparse"})"),
+             Contains("'moba.decode': expected \"moba\" or \"full\", got \"sparse\""));
+  CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 2, "full_attention_layers": [2]})"),
+             Contains("'moba.full_attention_layers'"));
+  CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 2, "full_attention_layers": [1, 1]})"),
+             Contains("ascending"));
+  CHECK_THAT(with_moba("[]"), Contains("'moba': expected a JSON object"));
+}
+
+TEST_CASE("settings that override the folder's moba section are checked as well") {
+  ModelConfig config = parse_model_config(tiny_config(), "c");
+  config.moba = MobaConfig{.block_size = 64, .top_k = 8, .full_attention_layers = {2}};
+  CHECK_THAT(load_error_of([&] { check_moba_config(config); }),
+             Contains("moba.full_attention_layers: 2 is not in [0, 1]"));
+}
+
+TEST_CASE("JSON that attacks the parser is refused") {
+  CHECK_THAT(error_of(""), Contains("config.json"));
+  CHECK_THAT(error_of("{\"a\": "), Contains("config.json"));
+  CHECK_THAT(error_of("[1]"), Contains("expected a JSON object"));
+  CHECK_THAT(error_of(std::string(1'000'000, '[')), Contains("nested deeper than 16"));
+  std::string nested = tiny_config();
+  nested.pop_back();
+  for (int i = 0; i < 10'000; ++i) nested += ", \"x\": {\"y\": 1";
+  CHECK_THAT(error_of(nested), Contains("nested deeper than 16"));
+  CHECK_THAT(error_of(tiny_config(", \"vocab_size\": 5")), Contains("\"vocab_size\" stands twice"));
+  CHECK_THAT(error_of("{\"\xff\": 1}"), Contains("config.json"));
+  CHECK(error_of(tiny_config(", \"quantization_config\": \"" + std::string(5000, 'x') + "\""))
+            .size() < 300);
+}
+
+TEST_CASE("a folder without config.json, and no folder at all") {
+  const TemporaryFolder folder;
+  CHECK_THAT(load_error_of([&] { load_model_config(folder.path()); }),
+             Contains("config.json: no such file"));
+  CHECK_THAT(load_error_of([&] { load_model_config(folder.path() / "absent"); }),
+             Contains("absent: no such model folder"));
+  folder.write("config.json", std::string(2 << 20, ' '));
+  CHECK_THAT(load_error_of([&] { load_model_config(folder.path()); }), Contains("at most 1048576"));
+}
+
+}  // namespace
+}  // namespace quire::test
