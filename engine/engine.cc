@@ -47,7 +47,7 @@ uint64_t draw_seed() {
 struct Engine::Impl {
   Impl(const EngineConfig& engine_config, StepRunner& runner, const Clock& engine_clock,
        EngineMetrics& metrics)
-      : config(engine_config), clock(engine_clock), core(engine_config, runner, clock, metrics) {}
+      : config(engine_config), clock(engine_clock), core(config, runner, clock, metrics) {}
 
   bool take_mail();
   bool must_stop() const;

@@ -48,10 +48,16 @@ void EngineCore::admit(std::unique_ptr<Sequence> sequence) {
     finish(*sequence, FinishReason::kError, unhealthy_status());
     return;
   }
-  Sequence& admitted = *sequence;
-  scheduler_.add(std::move(sequence));
-  const int32_t position = scheduler_.queue_position(admitted.id).value_or(0);
-  admitted.sink->on_event(QueuedEvent{.position = position});
+  const SequenceId id = sequence->id;
+  const std::shared_ptr<EventSink> sink = sequence->sink;
+  try {
+    scheduler_.add(std::move(sequence));
+  } catch (const std::exception& error) {
+    sink->on_event(FinishEvent{FinishReason::kError, unhealthy_status(), {}});
+    lose_trust(error);
+    return;
+  }
+  sink->on_event(QueuedEvent{.position = scheduler_.queue_position(id).value_or(0)});
 }
 
 void EngineCore::cancel(SequenceId id) {
@@ -75,9 +81,7 @@ bool EngineCore::turn() {
       run_step(plan);
     }
   } catch (const std::exception& error) {
-    // Not the device but our own bookkeeping: nothing it says can be trusted any more.
-    spdlog::critical("the engine stops: {}", error.what());
-    become_unhealthy();
+    lose_trust(error);
   }
   note_turn();
   return worked;
@@ -153,6 +157,15 @@ void EngineCore::fail_step(const StepPlan& plan, std::string_view what) {
   }
 }
 
+/// Not the device failed but our own bookkeeping: nothing it says can be relied on any more.
+void EngineCore::lose_trust(const std::exception& error) {
+  spdlog::critical("the engine stops: {}", error.what());
+  for (const auto& sequence : scheduler_.take_finished()) {
+    finish(*sequence, FinishReason::kError, unhealthy_status());
+  }
+  become_unhealthy();
+}
+
 void EngineCore::become_unhealthy() {
   is_healthy_ = false;
   finish_all(FinishReason::kError, unhealthy_status());
@@ -163,6 +176,8 @@ Status EngineCore::unhealthy_status() {
 }
 
 void EngineCore::finish(Sequence& sequence, FinishReason reason, const Status& status) {
+  const std::shared_ptr<EventSink> sink = std::exchange(sequence.sink, nullptr);
+  if (!sink) return;  // answered before bookkeeping broke
   const Clock::TimePoint now = clock_.now();
   const auto since = [&](Clock::TimePoint from) { return seconds_between(from, now); };
   const bool was_scheduled = sequence.scheduled_at != Clock::TimePoint{};
@@ -181,7 +196,7 @@ void EngineCore::finish(Sequence& sequence, FinishReason reason, const Status& s
   finished_counter(metrics_, reason).add();
   runner_.forget(sequence.id);
   sequence.request.queue_ticket.reset();  // of one that was never scheduled
-  sequence.sink->on_event(FinishEvent{.reason = reason, .status = status, .usage = usage});
+  sink->on_event(FinishEvent{.reason = reason, .status = status, .usage = usage});
 }
 
 void EngineCore::note_turn() { metrics_.last_step_ms.set(to_milliseconds(clock_.now())); }

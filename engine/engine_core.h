@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -22,6 +23,7 @@ namespace quire {
 /// exactly once, whatever happens in between. Engine thread only.
 class EngineCore {
  public:
+  /// All four must outlive the core.
   EngineCore(const EngineConfig& config, StepRunner& runner, const Clock& clock,
              EngineMetrics& metrics);
 
@@ -43,6 +45,7 @@ class EngineCore {
   void run_step(const StepPlan& plan);
   void report(const SequenceUpdate& update, Clock::TimePoint now);
   void fail_step(const StepPlan& plan, std::string_view what);
+  void lose_trust(const std::exception& error);
   void become_unhealthy();
   static Status unhealthy_status();
   void finish(Sequence& sequence, FinishReason reason, const Status& status);
