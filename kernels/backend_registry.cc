@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/reference/reference_backend.h"
 
 namespace quire {
@@ -17,6 +18,7 @@ struct Entry {
 /// The preferred one first.
 std::vector<Entry> entries() {
   return {
+      {{"cpu", true, "oneDNN and SIMD on this machine's CPU"}, make_cpu_backend},
       {{"reference", true, "plain loops"}, make_reference_backend},
       {{"cuda:0", false, "this version has no CUDA backend"}, nullptr},
   };

@@ -1,0 +1,39 @@
+#include <vector>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/rows.h"
+
+namespace quire::cpu {
+namespace {
+
+void copy_row(const void* in, DType dtype, int64_t count, BFloat16* out) {
+  if (dtype == DType::kBF16) {
+    std::memcpy(out, in, static_cast<size_t>(count) * sizeof(BFloat16));
+  } else {
+    to_bfloat16(static_cast<const float*>(in), count, out);
+  }
+}
+
+}  // namespace
+
+void append_kv(const AppendKvParams& params) {
+  const PagedKvView& kv = params.kv;
+  const int64_t* slots = params.slots.data_as<int64_t>();
+  const int64_t num_slots = kv.num_blocks() * kv.block_size(), head_dim = kv.head_dim();
+  for (int64_t t = 0; t < params.slots.shape[0]; ++t) {
+    QUIRE_CHECK(slots[t] >= 0 && slots[t] < num_slots)
+        << "slot " << slots[t] << " of " << num_slots;
+  }
+  parallel_for(params.slots.shape[0], 64, [&](int64_t t) {
+    const int64_t block = slots[t] / kv.block_size(), offset = slots[t] % kv.block_size();
+    for (int64_t g = 0; g < kv.num_kv_heads(); ++g) {
+      copy_row(address(params.key, t, g), params.key.dtype, head_dim,
+               reinterpret_cast<BFloat16*>(address(kv.k, block, g, offset)));
+      copy_row(address(params.value, t, g), params.value.dtype, head_dim,
+               reinterpret_cast<BFloat16*>(address(kv.v, block, g, offset)));
+    }
+  });
+}
+
+}  // namespace quire::cpu

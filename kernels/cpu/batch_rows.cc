@@ -1,0 +1,58 @@
+#include "kernels/cpu/batch_rows.h"
+
+namespace quire::cpu {
+
+std::vector<SequenceRows> read_batch(const RaggedBatchView& batch, const PagedKvView& kv,
+                                     int64_t num_query_rows) {
+  const int32_t* bounds = batch.cu_query_lens.data_as<int32_t>();
+  const int32_t* kv_lens = batch.kv_lens.data_as<int32_t>();
+  std::vector<SequenceRows> sequences;
+  for (int64_t s = 0; s < batch.num_seqs(); ++s) {
+    SequenceRows rows{
+        .first_row = bounds[s],
+        .end_row = bounds[s + 1],
+        .first_position = kv_lens[s] - (bounds[s + 1] - bounds[s]),
+        .block_table = reinterpret_cast<const int32_t*>(address(batch.block_tables, s))};
+    QUIRE_CHECK(rows.first_row >= 0 && rows.first_row <= rows.end_row &&
+                rows.end_row <= num_query_rows && rows.first_position >= 0)
+        << "sequence " << s << ": rows [" << rows.first_row << ", " << rows.end_row << ") of "
+        << num_query_rows << ", kv_len " << kv_lens[s];
+    const int64_t num_blocks = (kv_lens[s] + kv.block_size() - 1) / kv.block_size();
+    QUIRE_CHECK(num_blocks <= batch.block_tables.shape[1])
+        << "sequence " << s << ": " << num_blocks << " blocks in a table of "
+        << batch.block_tables.shape[1];
+    for (int64_t i = 0; i < num_blocks; ++i) {
+      QUIRE_CHECK(rows.block_table[i] >= 0 && rows.block_table[i] < kv.num_blocks())
+          << "sequence " << s << ", block " << i << ": id " << rows.block_table[i];
+    }
+    sequences.push_back(rows);
+  }
+  return sequences;
+}
+
+TileScratch::TileScratch(int64_t head_dim_, int64_t max_rows)
+    : head_dim(head_dim_),
+      stride(padded_dim(head_dim_)),
+      keys(static_cast<size_t>(head_dim_ * kTileKeys)),
+      values(static_cast<size_t>(kTileKeys * stride)),
+      query(static_cast<size_t>(max_rows * stride)),
+      scores(static_cast<size_t>(max_rows * kTileKeys)),
+      limits(static_cast<size_t>(max_rows)) {}
+
+void TileScratch::load_block(const PagedKvView& kv, int64_t block, int64_t kv_head, int64_t first,
+                             int64_t num_keys) {
+  const BFloat16* key_rows[kTileKeys];
+  for (int64_t j = 0; j < num_keys; ++j) {
+    key_rows[j] = reinterpret_cast<const BFloat16*>(address(kv.k, block, kv_head, first + j));
+    to_float(reinterpret_cast<const BFloat16*>(address(kv.v, block, kv_head, first + j)), head_dim,
+             values.data() + j * stride);
+  }
+  transpose_keys(key_rows, num_keys, head_dim, keys.data());
+}
+
+void TileScratch::load_query(const ConstTensorView& view, int64_t row, int64_t head, int64_t r) {
+  to_float(reinterpret_cast<const BFloat16*>(address(view, row, head)), head_dim,
+           query.data() + r * stride);
+}
+
+}  // namespace quire::cpu

@@ -1,0 +1,81 @@
+#include "kernels/cpu/cpu_backend.h"
+
+#include <omp.h>
+
+#include <cstring>
+#include <string>
+
+#include "kernels/cpu/host_memory.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/simd_rows.h"
+#include "kernels/op_contracts.h"
+
+namespace quire {
+namespace {
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const BackendOptions& options) {
+    num_threads_ = options.num_threads > 0 ? options.num_threads : omp_get_num_procs();
+    description_ = std::string(cpu::instruction_set()) + ", oneDNN " +
+                   (matmul_.has_bf16() ? "bf16" : "f32") + ", " + std::to_string(num_threads_) +
+                   (num_threads_ == 1 ? " thread" : " threads");
+  }
+
+  std::string_view name() const override { return "cpu"; }
+  std::string_view description() const override { return description_; }
+
+  std::unique_ptr<DeviceBuffer> allocate(size_t bytes) override {
+    return cpu::allocate_host_memory(bytes);
+  }
+  void upload(std::span<const std::byte> host, void* device) override {
+    if (!host.empty()) std::memcpy(device, host.data(), host.size());
+  }
+  void download(const void* device, std::span<std::byte> host) override {
+    if (!host.empty()) std::memcpy(host.data(), device, host.size());
+  }
+  void synchronize() override {}
+
+  std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts) override {
+    verify_weight_parts(parts);
+    omp_set_num_threads(num_threads_);
+    return matmul_.pack(parts);
+  }
+
+  void matmul(const MatmulParams& p) override {
+    verify(p);
+    omp_set_num_threads(num_threads_);
+    matmul_.run(p);
+  }
+  void embedding(const EmbeddingParams& p) override { run(p, cpu::embedding); }
+  void rms_norm(const RmsNormParams& p) override { run(p, cpu::rms_norm); }
+  void rope_table(const RopeTableParams& p) override { run(p, cpu::rope_table); }
+  void rope(const RopeParams& p) override { run(p, cpu::rope); }
+  void append_kv(const AppendKvParams& p) override { run(p, cpu::append_kv); }
+  void seal_blocks(const SealBlocksParams& p) override { run(p, cpu::seal_blocks); }
+  void moba_gate(const MobaGateParams& p) override { run(p, cpu::moba_gate); }
+  void moba_attention(const MobaAttentionParams& p) override { run(p, cpu::moba_attention); }
+  void full_attention(const FullAttentionParams& p) override { run(p, cpu::full_attention); }
+  void silu_mul(const SiluMulParams& p) override { run(p, cpu::silu_mul); }
+  void sample(const SampleParams& p) override { run(p, cpu::sample); }
+
+ private:
+  template <class Params>
+  void run(const Params& params, void (*op)(const Params&)) const {
+    verify(params);
+    omp_set_num_threads(num_threads_);
+    op(params);
+  }
+
+  int num_threads_;
+  cpu::MatmulEngine matmul_;
+  std::string description_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
+  return std::make_unique<CpuBackend>(options);
+}
+
+}  // namespace quire

@@ -1,0 +1,327 @@
+#include "kernels/cpu/simd_rows.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/simd_rows.cc"
+#include <hwy/foreach_target.h>
+// foreach_target.h must come first.
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace quire::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = hn::CappedTag<float, kPadding>;
+using Vector = hn::Vec<Floats>;
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+/// bf16 bits widened to float: exact.
+HWY_INLINE Vector LoadBFloat16(Floats d, const BFloat16* in) {
+  const hn::Rebind<uint16_t, Floats> d16;
+  const hn::RebindToUnsigned<Floats> d32;
+  const auto bits = hn::PromoteTo(d32, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(in)));
+  return hn::BitCast(d, hn::ShiftLeft<16>(bits));
+}
+
+/// e^x for x <= 0, about 2 ulp (Cephes' expf: reduction by ln 2 in two parts, degree-5 polynomial).
+/// Below -87.3 the result is 0; NaN stays NaN.
+HWY_INLINE Vector ExpNonPositive(Floats d, Vector x) {
+  const hn::RebindToSigned<Floats> di;
+  const auto is_nan = hn::Ne(x, x);
+  const auto is_tiny = hn::Lt(x, hn::Set(d, -87.3f));
+  const Vector clamped = hn::IfThenElse(is_tiny, hn::Set(d, -87.3f), x);
+  const Vector n = hn::Round(hn::Mul(clamped, hn::Set(d, 1.44269504088896341f)));
+  Vector r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), clamped);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  Vector p = hn::Set(d, 1.9875691500e-4f);
+  p = hn::MulAdd(p, r, hn::Set(d, 1.3981999507e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 8.3334519073e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
+  p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
+  p = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0f));
+  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, n));
+  const Vector scaled = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+  return hn::IfThenElse(is_nan, x, hn::IfThenZeroElse(is_tiny, scaled));
+}
+
+void ToFloat(const BFloat16* in, int64_t count, float* out) {
+  const Floats d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) hn::StoreU(LoadBFloat16(d, in + i), d, out + i);
+  for (; i < count; ++i) out[i] = quire::to_float(in[i]);
+}
+
+void ToBFloat16(const float* in, int64_t count, BFloat16* out) {
+  const Floats d;
+  const hn::RebindToUnsigned<Floats> d32;
+  const hn::Rebind<uint16_t, Floats> d16;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const Vector x = hn::LoadU(d, in + i);
+    const auto bits = hn::BitCast(d32, x);
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
+    const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7FFFu)));
+    const auto quiet = hn::Or(bits, hn::Set(d32, 0x00400000u));
+    const auto is_nan = hn::RebindMask(d32, hn::Ne(x, x));
+    const auto upper = hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded));
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(hn::RebindToSigned<Floats>(), upper)), d16,
+               reinterpret_cast<uint16_t*>(out + i));
+  }
+  for (; i < count; ++i) out[i] = quire::to_bfloat16(in[i]);
+}
+
+void TransposeKeys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim,
+                   float* transposed) {
+  if (num_keys < kTileKeys) {
+    std::memset(transposed, 0, static_cast<size_t>(head_dim * kTileKeys) * sizeof(float));
+  }
+  // Eight dimensions at a time: the eight rows written stay in the first cache level.
+  for (int64_t d0 = 0; d0 < head_dim; d0 += 8) {
+    const int64_t d1 = d0 + 8 < head_dim ? d0 + 8 : head_dim;
+    for (int64_t j = 0; j < num_keys; ++j) {
+      for (int64_t d = d0; d < d1; ++d) {
+        transposed[d * kTileKeys + j] = quire::to_float(keys[j][d]);
+      }
+    }
+  }
+}
+
+/// kRows rows of scores. Per element: one chain of fused multiply-adds over head_dim.
+template <int kRows>
+HWY_INLINE void ScoreRows(const float* query, int64_t head_dim, const float* transposed,
+                          float* scores) {
+  const Floats d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t query_stride = padded_dim(head_dim);
+  constexpr int kVectors = 4;
+  for (int64_t j = 0; j < kTileKeys; j += kVectors * lanes) {
+    Vector acc[kRows][kVectors];
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = hn::Zero(d);
+    }
+    for (int64_t i = 0; i < head_dim; ++i) {
+      Vector key[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        key[v] = hn::LoadU(d, transposed + i * kTileKeys + j + v * lanes);
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const Vector q = hn::Set(d, query[r * query_stride + i]);
+        for (int v = 0; v < kVectors; ++v) acc[r][v] = hn::MulAdd(q, key[v], acc[r][v]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) {
+        hn::StoreU(acc[r][v], d, scores + r * kTileKeys + j + v * lanes);
+      }
+    }
+  }
+}
+
+void ScoreTile(const float* query, int64_t num_rows, int64_t head_dim, const float* transposed,
+               float* scores) {
+  const int64_t stride = padded_dim(head_dim);
+  int64_t r = 0;
+  for (; r + 4 <= num_rows; r += 4) {
+    ScoreRows<4>(query + r * stride, head_dim, transposed, scores + r * kTileKeys);
+  }
+  for (; r < num_rows; ++r) {
+    ScoreRows<1>(query + r * stride, head_dim, transposed, scores + r * kTileKeys);
+  }
+}
+
+/// Turns a row's scores into weights and updates its maximum and sum. Returns what the row's
+/// earlier output must be scaled by.
+HWY_INLINE float WeighRow(float* scores, int32_t limit, float softmax_scale, float* row_max,
+                          float* row_sum) {
+  const Floats d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const Vector scale = hn::Set(d, softmax_scale), lowest = hn::Set(d, kMinusInfinity);
+  Vector max = lowest;
+  for (int64_t j = 0; j < kTileKeys; j += lanes) {
+    const auto visible = hn::FirstN(d, static_cast<size_t>(limit > j ? limit - j : 0));
+    const Vector score = hn::IfThenElse(visible, hn::Mul(hn::LoadU(d, scores + j), scale), lowest);
+    hn::StoreU(score, d, scores + j);
+    max = hn::Max(score, max);
+  }
+  const float new_max = std::fmax(*row_max, hn::GetLane(hn::MaxOfLanes(d, max)));
+  // Nothing but -inf so far: the weights would be exp(-inf + inf). They count as 0.
+  const Vector base = hn::Set(d, new_max == kMinusInfinity ? 0.0f : new_max);
+  Vector sum = hn::Zero(d);
+  for (int64_t j = 0; j < kTileKeys; j += lanes) {
+    const Vector weight = ExpNonPositive(d, hn::Sub(hn::LoadU(d, scores + j), base));
+    hn::StoreU(weight, d, scores + j);
+    sum = hn::Add(sum, weight);
+  }
+  const Vector correction = ExpNonPositive(d, hn::Sub(hn::Set(d, *row_max), base));
+  const float factor = hn::GetLane(correction);
+  *row_sum = *row_sum * factor + hn::GetLane(hn::SumOfLanes(d, sum));
+  *row_max = new_max;
+  return factor;
+}
+
+/// out[r, :] = out[r, :] * factors[r] + sum over j < num_keys of weights[r, j] * values[j, :], per
+/// element one chain over the keys.
+template <int kRows>
+HWY_INLINE void AccumulateRows(const float* weights, int64_t num_keys, const float* values,
+                               int64_t head_dim, const float* factors, float* out) {
+  const Floats d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t stride = padded_dim(head_dim);
+  constexpr int kVectors = 4;
+  int64_t i = 0;
+  for (; i + kVectors * lanes <= stride; i += kVectors * lanes) {
+    Vector acc[kRows][kVectors];
+    for (int r = 0; r < kRows; ++r) {
+      const Vector factor = hn::Set(d, factors[r]);
+      for (int v = 0; v < kVectors; ++v) {
+        acc[r][v] = hn::Mul(hn::LoadU(d, out + r * stride + i + v * lanes), factor);
+      }
+    }
+    for (int64_t j = 0; j < num_keys; ++j) {
+      Vector value[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        value[v] = hn::LoadU(d, values + j * stride + i + v * lanes);
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const Vector weight = hn::Set(d, weights[r * kTileKeys + j]);
+        for (int v = 0; v < kVectors; ++v) acc[r][v] = hn::MulAdd(weight, value[v], acc[r][v]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) {
+        hn::StoreU(acc[r][v], d, out + r * stride + i + v * lanes);
+      }
+    }
+  }
+  for (; i < stride; i += lanes) {
+    for (int r = 0; r < kRows; ++r) {
+      Vector acc = hn::Mul(hn::LoadU(d, out + r * stride + i), hn::Set(d, factors[r]));
+      for (int64_t j = 0; j < num_keys; ++j) {
+        acc = hn::MulAdd(hn::Set(d, weights[r * kTileKeys + j]),
+                         hn::LoadU(d, values + j * stride + i), acc);
+      }
+      hn::StoreU(acc, d, out + r * stride + i);
+    }
+  }
+}
+
+void AttendTileRows(const AttendTile& tile) {
+  const int64_t stride = padded_dim(tile.head_dim);
+  constexpr int64_t kRows = 4;
+  for (int64_t r0 = 0; r0 < tile.num_rows; r0 += kRows) {
+    const int64_t num_rows = r0 + kRows <= tile.num_rows ? kRows : tile.num_rows - r0;
+    float factors[kRows];
+    bool same_limit = num_rows == kRows;
+    for (int64_t r = r0; r < r0 + num_rows; ++r) {
+      same_limit = same_limit && tile.limits[r] == tile.limits[r0];
+      if (tile.limits[r] == 0) continue;
+      factors[r - r0] = WeighRow(tile.scores + r * kTileKeys, tile.limits[r], tile.softmax_scale,
+                                 tile.state.max + r, tile.state.sum + r);
+    }
+    // Rows with different limits go one by one, so that none touches keys behind its own.
+    if (same_limit && tile.limits[r0] > 0) {
+      AccumulateRows<kRows>(tile.scores + r0 * kTileKeys, tile.limits[r0], tile.values,
+                            tile.head_dim, factors, tile.state.out + r0 * stride);
+      continue;
+    }
+    for (int64_t r = r0; r < r0 + num_rows; ++r) {
+      if (tile.limits[r] == 0) continue;
+      AccumulateRows<1>(tile.scores + r * kTileKeys, tile.limits[r], tile.values, tile.head_dim,
+                        factors + (r - r0), tile.state.out + r * stride);
+    }
+  }
+}
+
+void NormOneRow(const NormRow& row) {
+  const Floats d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  Vector squares = hn::Zero(d);
+  float rest = 0;
+  int64_t i = 0;
+  for (; i + lanes <= row.width; i += lanes) {
+    Vector x = hn::LoadU(d, row.x + i);
+    if (row.delta != nullptr) {
+      x = hn::Add(x, hn::LoadU(d, row.delta + i));
+      hn::StoreU(x, d, row.x + i);
+    }
+    squares = hn::MulAdd(x, x, squares);
+  }
+  for (; i < row.width; ++i) {
+    if (row.delta != nullptr) row.x[i] += row.delta[i];
+    rest += row.x[i] * row.x[i];
+  }
+  const float sum = hn::GetLane(hn::SumOfLanes(d, squares)) + rest;
+  const float inverse = 1.0f / std::sqrt(sum / static_cast<float>(row.width) + row.epsilon);
+  const Vector factor = hn::Set(d, inverse);
+  for (i = 0; i + lanes <= row.width; i += lanes) {
+    const Vector normed = hn::Mul(hn::LoadU(d, row.x + i), factor);
+    hn::StoreU(hn::Mul(normed, hn::LoadU(d, row.weight + i)), d, row.out + i);
+  }
+  for (; i < row.width; ++i) row.out[i] = row.x[i] * inverse * row.weight[i];
+}
+
+void SiluMulOneRow(const float* gate, const float* up, int64_t width, float* out) {
+  const Floats d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const Vector one = hn::Set(d, 1.0f);
+  int64_t i = 0;
+  for (; i + lanes <= width; i += lanes) {
+    const Vector x = hn::LoadU(d, gate + i);
+    // silu(x) = x * s / (1 + s') with s = e^-|x|: the exponent never overflows.
+    const Vector e = ExpNonPositive(d, hn::Neg(hn::Abs(x)));
+    const Vector numerator = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one);
+    const Vector sigmoid = hn::Div(numerator, hn::Add(one, e));
+    hn::StoreU(hn::Mul(hn::Mul(x, sigmoid), hn::LoadU(d, up + i)), d, out + i);
+  }
+  for (; i < width; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+}
+
+const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace quire::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace quire::cpu {
+
+HWY_EXPORT(ToFloat);
+HWY_EXPORT(ToBFloat16);
+HWY_EXPORT(TransposeKeys);
+HWY_EXPORT(ScoreTile);
+HWY_EXPORT(AttendTileRows);
+HWY_EXPORT(NormOneRow);
+HWY_EXPORT(SiluMulOneRow);
+HWY_EXPORT(TargetName);
+
+void to_float(const BFloat16* in, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(ToFloat)(in, count, out);
+}
+void to_bfloat16(const float* in, int64_t count, BFloat16* out) {
+  HWY_DYNAMIC_DISPATCH(ToBFloat16)(in, count, out);
+}
+void transpose_keys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim,
+                    float* transposed) {
+  HWY_DYNAMIC_DISPATCH(TransposeKeys)(keys, num_keys, head_dim, transposed);
+}
+void score_tile(const float* query, int64_t num_rows, int64_t head_dim, const float* transposed,
+                float* scores) {
+  HWY_DYNAMIC_DISPATCH(ScoreTile)(query, num_rows, head_dim, transposed, scores);
+}
+void attend_tile(const AttendTile& tile) { HWY_DYNAMIC_DISPATCH(AttendTileRows)(tile); }
+void norm_row(const NormRow& row) { HWY_DYNAMIC_DISPATCH(NormOneRow)(row); }
+void silu_mul_row(const float* gate, const float* up, int64_t width, float* out) {
+  HWY_DYNAMIC_DISPATCH(SiluMulOneRow)(gate, up, width, out);
+}
+const char* instruction_set() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
+
+}  // namespace quire::cpu
+#endif

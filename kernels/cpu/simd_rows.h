@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/bfloat16.h"
+
+// The inner loops of the cpu backend, written once with Highway and compiled for every instruction
+// set; the best one is chosen at run time.
+//
+// What makes tokens independent of batch and chunking is decided here: each result row is computed
+// by one fixed sequence of operations, however many rows share a call. A score is one chain of
+// fused multiply-adds over head_dim, an output element one chain over the keys, so they are equal
+// with every vector width, too; only sums across lanes (norms, softmax sums) depend on it.
+
+namespace quire::cpu {
+
+/// Keys (or centroids) that one tile holds.
+inline constexpr int64_t kTileKeys = 64;
+/// Head dimensions in scratch are padded with zeros to a multiple of this.
+inline constexpr int64_t kPadding = 16;
+constexpr int64_t padded_dim(int64_t head_dim) {
+  return (head_dim + kPadding - 1) / kPadding * kPadding;
+}
+
+/// out[i] = float(in[i]).
+void to_float(const BFloat16* in, int64_t count, float* out);
+/// out[i] = bf16(in[i]), round to nearest even.
+void to_bfloat16(const float* in, int64_t count, BFloat16* out);
+
+/// transposed[d, j] = keys[j][d] for j < num_keys <= kTileKeys, 0 for the rest of the tile.
+/// transposed: [head_dim, kTileKeys].
+void transpose_keys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim,
+                    float* transposed);
+
+/// scores[r, j] = < query[r, :], key j >. query: [num_rows, padded head_dim], transposed as above,
+/// scores: [num_rows, kTileKeys].
+void score_tile(const float* query, int64_t num_rows, int64_t head_dim, const float* transposed,
+                float* scores);
+
+/// Softmax state of rows over the tiles they have seen.
+struct SoftmaxRows {
+  float* max;  // [num_rows], -inf at the start
+  float* sum;  // [num_rows], sum of exp(score - max)
+  float* out;  // [num_rows, padded head_dim], sum of exp(score - max) * value
+};
+
+/// Folds one tile into the state: row r sees its first limits[r] keys (0 to kTileKeys). Keys and
+/// values behind a row's limit have no influence, NaN included. scores are overwritten.
+struct AttendTile {
+  int64_t num_rows = 0;
+  int64_t head_dim = 0;
+  const int32_t* limits = nullptr;  // [num_rows]
+  const float* values = nullptr;    // [kTileKeys, padded head_dim]
+  float softmax_scale = 0;
+  float* scores = nullptr;  // [num_rows, kTileKeys], from score_tile
+  SoftmaxRows state;
+};
+void attend_tile(const AttendTile& tile);
+
+/// One row of rms_norm: x += delta (if given), then out = x / sqrt(mean(x^2) + epsilon) * weight.
+struct NormRow {
+  int64_t width = 0;
+  float* x = nullptr;
+  const float* delta = nullptr;   // may be null
+  const float* weight = nullptr;  // [width]
+  float epsilon = 0;
+  float* out = nullptr;
+};
+void norm_row(const NormRow& row);
+
+/// out[i] = silu(gate[i]) * up[i].
+void silu_mul_row(const float* gate, const float* up, int64_t width, float* out);
+
+/// Name of the instruction set in use, for the banner.
+const char* instruction_set();
+
+}  // namespace quire::cpu
