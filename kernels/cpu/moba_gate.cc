@@ -65,7 +65,8 @@ class GateTile {
     tops_.resize(static_cast<size_t>(num_rows));
     for (RunningTop& top : tops_) top.reset(static_cast<size_t>(tile_.sequence->top_k - 1));
     const int64_t last_current = current_block(num_rows - 1);
-    if (last_current > tile_.sequence->top_k - 1) score_history(num_rows, last_current);
+    const int64_t top_k = tile_.sequence->top_k;
+    if (last_current > top_k - 1 && top_k > 1) score_history(num_rows, last_current);
     for (int64_t r = 0; r < num_rows; ++r) write_selection(r);
   }
 
