@@ -1,6 +1,7 @@
 #include "engine/kv_cache/kv_cache_manager.h"
 
 #include <algorithm>
+#include <ranges>
 #include <string>
 #include <vector>
 
@@ -38,13 +39,15 @@ KvCacheManager::KvCacheManager(int32_t num_blocks, int32_t block_size, bool enab
 int32_t KvCacheManager::match_prefix(Sequence& sequence) {
   QUIRE_CHECK(sequence.block_table.block_ids.empty() && sequence.num_computed_tokens == 0)
       << "the sequence holds blocks already";
-  if (!enable_prefix_cache_) return 0;
   const std::string root = root_of(sequence);
-  const int32_t num_found = num_cached_blocks(sequence, root);
-  for (int32_t i = 0; i < num_found; ++i) {
-    const BlockId block = *cache_.find(key_of(sequence, i, root));
-    take_reference(block);
-    sequence.block_table.block_ids.push_back(block);
+  const int32_t max_blocks = max_prefix_blocks(sequence);
+  int32_t num_found = 0;
+  for (; num_found < max_blocks; ++num_found) {
+    grow_hashes(sequence, num_found + 1);
+    const std::optional<BlockId> block = cache_.find(key_of(sequence, num_found, root));
+    if (!block) break;
+    take_reference(*block);
+    sequence.block_table.block_ids.push_back(*block);
   }
   sequence.num_computed_tokens = num_found * block_size_;
   sequence.num_published_blocks = num_found;
@@ -52,21 +55,43 @@ int32_t KvCacheManager::match_prefix(Sequence& sequence) {
   return sequence.num_computed_tokens;
 }
 
-bool KvCacheManager::is_computing_prefix_of(Sequence& running, Sequence& waiting) {
-  if (!enable_prefix_cache_) return false;
+CachedPrefix KvCacheManager::cached_prefix(Sequence& waiting) const {
+  const int32_t max_blocks = max_prefix_blocks(waiting);
+  if (max_blocks == 0) return {};
+  grow_hashes(waiting, max_blocks);
   const std::string root = root_of(waiting);
-  if (root_of(running) != root) return false;
-  const int32_t next_block = num_cached_blocks(waiting, root);
-  const int32_t end = (next_block + 1) * block_size_;
-  if (end >= waiting.num_tokens()) return false;  // its last block is its own
-  const bool will_compute = running.num_computed_tokens < end && end <= running.num_prompt_tokens;
-  if (!will_compute || running.num_published_blocks * block_size_ <
-                           running.num_computed_tokens / block_size_ * block_size_) {
-    return false;
-  }
-  grow_hashes(running, next_block + 1);
-  return running.block_hashes[static_cast<size_t>(next_block)] ==
-         waiting.block_hashes[static_cast<size_t>(next_block)];
+  // Both runs start at block 0: a parent outlives its children in the cache, and who references a
+  // published block references all before it.
+  const auto blocks = std::views::iota(0, max_blocks);
+  const auto first_unpublished = std::ranges::partition_point(
+      blocks, [&](int32_t i) { return cache_.find(key_of(waiting, i, root)).has_value(); });
+  const auto first_unreferenced =
+      std::ranges::partition_point(blocks.begin(), first_unpublished, [&](int32_t i) {
+        const std::optional<BlockId> block = cache_.find(key_of(waiting, i, root));
+        return block && pool_.num_references(*block) > 0;
+      });
+  return {.num_blocks = static_cast<int32_t>(first_unpublished - blocks.begin()),
+          .num_referenced = static_cast<int32_t>(first_unreferenced - blocks.begin())};
+}
+
+bool KvCacheManager::has_room_for(const Sequence& waiting, const CachedPrefix& cached,
+                                  int32_t num_spare_blocks) const {
+  // What it takes out of the cache cannot be evicted for the rest any more.
+  const int32_t num_taken = num_blocks_for(waiting.num_tokens()) - cached.num_referenced;
+  return num_taken + num_spare_blocks <= num_allocatable();
+}
+
+bool KvCacheManager::is_computing_block(Sequence& running, Sequence& waiting,
+                                        int32_t block_idx) const {
+  const int32_t end = (block_idx + 1) * block_size_;
+  const bool will_publish =
+      running.num_computed_tokens < end && end <= running.num_shareable_tokens() &&
+      running.num_published_blocks == running.num_computed_tokens / block_size_;
+  if (!will_publish || block_idx >= max_prefix_blocks(waiting)) return false;
+  grow_hashes(running, block_idx + 1);
+  grow_hashes(waiting, block_idx + 1);
+  const auto i = static_cast<size_t>(block_idx);
+  return running.block_hashes[i] == waiting.block_hashes[i];
 }
 
 bool KvCacheManager::reserve(Sequence& sequence, int32_t num_new_tokens) {
@@ -124,22 +149,17 @@ PrefixCache::Key KvCacheManager::key_of(const Sequence& sequence, int32_t block_
           .tokens = std::span<const TokenId>(sequence.tokens).subspan(i * block_size, block_size)};
 }
 
-int32_t KvCacheManager::num_cached_blocks(Sequence& sequence, const std::string& root) const {
-  const int32_t max_blocks = (sequence.num_tokens() - 1) / block_size_;
-  int32_t num_found = 0;
-  while (num_found < max_blocks) {
-    grow_hashes(sequence, num_found + 1);
-    if (!cache_.find(key_of(sequence, num_found, root))) break;
-    ++num_found;
-  }
-  return num_found;
+/// How many of its blocks a sequence may take from the cache. Its last token is always computed,
+/// for the logits behind it.
+int32_t KvCacheManager::max_prefix_blocks(const Sequence& sequence) const {
+  if (!enable_prefix_cache_) return 0;
+  return std::min(sequence.num_tokens() - 1, sequence.num_shareable_tokens()) / block_size_;
 }
 
 bool KvCacheManager::may_publish(const Sequence& sequence, int32_t block_idx) const {
   // A chain is published from its start without a gap, else its tail could outlive its head.
-  if (!enable_prefix_cache_ || sequence.num_published_blocks != block_idx) return false;
-  const bool has_completion = (block_idx + 1) * block_size_ > sequence.num_prompt_tokens;
-  return !has_completion || sequence.prefill_attention == sequence.decode_attention;
+  return enable_prefix_cache_ && sequence.num_published_blocks == block_idx &&
+         (block_idx + 1) * block_size_ <= sequence.num_shareable_tokens();
 }
 
 void KvCacheManager::publish(Sequence& sequence, int32_t block_idx) {

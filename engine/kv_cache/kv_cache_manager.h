@@ -12,6 +12,12 @@ namespace quire {
 
 struct Sequence;
 
+/// A forecast of match_prefix: exact unless two hashes collide.
+struct CachedPrefix {
+  int32_t num_blocks = 0;      // the first blocks of the sequence that are published
+  int32_t num_referenced = 0;  // the first of those that sequences hold; the others are evictable
+};
+
 /// Whose block is whose: block pool and prefix cache behind the verbs that the scheduler needs.
 /// Knows nothing of devices: a block is a number here. Engine thread only.
 ///
@@ -22,7 +28,8 @@ struct Sequence;
 /// What K and V of a block depend on is its tokens, all tokens before them, and the attention that
 /// computed them: hidden states behind the first layer differ between full and sparse attention and
 /// between two top-k. So the root of a chain names the cache salt and the prefill's attention, and
-/// blocks with completion tokens are published only where decode attends as prefill does.
+/// blocks with completion tokens are shared, in either direction, only where decode attends as
+/// prefill does.
 class KvCacheManager {
  public:
   KvCacheManager(int32_t num_blocks, int32_t block_size, bool enable_prefix_cache,
@@ -30,11 +37,22 @@ class KvCacheManager {
 
   /// Attaches the longest run of published blocks that matches the sequence's tokens, token by
   /// token, and sets num_computed_tokens. At least one token always stays to be computed. Returns
-  /// the tokens found, a multiple of block_size. REQUIRES: the sequence holds no blocks.
+  /// the tokens found, a multiple of block_size. O(tokens found). REQUIRES: the sequence holds no
+  /// blocks.
   int32_t match_prefix(Sequence& sequence);
 
-  /// Whether `running` is computing the first block that `waiting` would have to compute itself.
-  bool is_computing_prefix_of(Sequence& running, Sequence& waiting);
+  /// What match_prefix would find of a sequence without blocks. O(log blocks) once its hash chain
+  /// is grown, so that a long prompt may be asked about in every step while it waits.
+  CachedPrefix cached_prefix(Sequence& waiting) const;
+
+  /// Whether all blocks of a sequence with that cached prefix, and `num_spare_blocks` more, could
+  /// be had now.
+  bool has_room_for(const Sequence& waiting, const CachedPrefix& cached,
+                    int32_t num_spare_blocks) const;
+
+  /// Whether `running` is going to publish block `block_idx` of `waiting`, which is not published
+  /// yet. False for a block that `waiting` could not take.
+  bool is_computing_block(Sequence& running, Sequence& waiting, int32_t block_idx) const;
 
   /// Blocks for `num_new_tokens` after num_computed_tokens: all or nothing. May evict cached
   /// blocks.
@@ -63,7 +81,7 @@ class KvCacheManager {
   void grow_hashes(Sequence& sequence, int32_t num_blocks) const;
   PrefixCache::Key key_of(const Sequence& sequence, int32_t block_idx,
                           const std::string& root) const;
-  int32_t num_cached_blocks(Sequence& sequence, const std::string& root) const;
+  int32_t max_prefix_blocks(const Sequence& sequence) const;
   void publish(Sequence& sequence, int32_t block_idx);
   bool may_publish(const Sequence& sequence, int32_t block_idx) const;
   void take_reference(BlockId id);

@@ -24,25 +24,23 @@ std::optional<BlockId> PrefixCache::find(const Key& key) const {
 }
 
 bool PrefixCache::insert(const Key& key, BlockId block) {
-  const auto [position, is_new] = entries_.try_emplace(key.hash);
-  if (!is_new) return false;
-  Entry& entry = position->second;
-  entry.block = block;
-  entry.is_first = key.root != nullptr;
-  if (entry.is_first) {
-    entry.root = *key.root;
-  } else {
-    entry.parent_hash = key.parent_hash;
-    const auto parent = entries_.find(key.parent_hash);
-    QUIRE_CHECK(parent != entries_.end()) << "the parent is not published";
+  if (entries_.contains(key.hash)) return false;
+  const bool is_first = key.root != nullptr;
+  const auto parent = is_first ? entries_.end() : entries_.find(key.parent_hash);
+  QUIRE_CHECK(is_first || parent != entries_.end()) << "the parent is not published";
+  QUIRE_CHECK(!contains(block)) << "block " << to_index(block) << " is published twice";
+  if (!is_first) {
     const bool was_evictable = is_evictable(parent->second);
     ++parent->second.num_children;
     update_evictability(parent->first, parent->second, was_evictable);
   }
-  entry.tokens.assign(key.tokens.begin(), key.tokens.end());
-  entry.last_use = ++use_clock_;
-  const bool is_new_block = hash_of_block_.emplace(to_index(block), key.hash).second;
-  QUIRE_CHECK(is_new_block) << "block " << to_index(block) << " is published twice";
+  entries_.emplace(key.hash, Entry{.block = block,
+                                   .parent_hash = is_first ? 0 : key.parent_hash,
+                                   .is_first = is_first,
+                                   .root = is_first ? *key.root : std::string(),
+                                   .tokens = {key.tokens.begin(), key.tokens.end()},
+                                   .last_use = ++use_clock_});
+  hash_of_block_.emplace(to_index(block), key.hash);
   return true;
 }
 

@@ -73,7 +73,7 @@ StepPlan Scheduler::plan_step() {
   StepPlan plan;
   int32_t budget = config_.max_step_tokens;
   plan_decodes(plan, budget);
-  admit(budget);
+  admit();
   plan_prefills(plan, budget);
   std::stable_partition(plan.sequences.begin(), plan.sequences.end(),
                         [](const auto& entry) { return entry.attention == AttentionMode::kMoba; });
@@ -82,74 +82,70 @@ StepPlan Scheduler::plan_step() {
 }
 
 void Scheduler::plan_decodes(StepPlan& plan, int32_t& budget) {
-  std::vector<Sequence*> decodes;
+  std::vector<Sequence*> decodes;  // by rank
   for (const auto& [rank, sequence] : running_) {
     if (sequence->is_decoding()) decodes.push_back(sequence.get());
   }
   for (Sequence* sequence : decodes) {
-    if (sequence->state != SequenceState::kRunning) continue;  // preempted by one before it
+    if (sequence->state != SequenceState::kRunning) break;  // it and all behind it were preempted
     bool has_block = cache_.reserve(*sequence, 1);
     while (!has_block) {
-      Sequence& victim = *running_.rbegin()->second;
-      budget += preempt(victim, plan);
+      Sequence& victim = *running_.rbegin()->second;  // of no higher rank, so not in the plan yet
+      preempt(victim, plan);
       if (&victim == sequence) break;
       has_block = cache_.reserve(*sequence, 1);
     }
-    if (!has_block) continue;
+    if (!has_block) break;
     plan.sequences.push_back(schedule(*sequence, 1));
     --budget;
   }
 }
 
-int32_t Scheduler::preempt(Sequence& victim, StepPlan& plan) {
-  const auto num_withdrawn = static_cast<int32_t>(
-      std::erase_if(plan.sequences, [&](const auto& entry) { return entry.sequence == &victim; }));
+void Scheduler::preempt(Sequence& victim, StepPlan& plan) {
   cache_.release(victim);
   victim.state = SequenceState::kWaiting;
   ++victim.usage.num_preemptions;
   metrics_.preemptions.add();
   plan.preempted.push_back(victim.id);
-  const Rank rank = rank_of(victim);
-  waiting_.insert(running_.extract(rank));
-  return num_withdrawn;
+  waiting_.insert(running_.extract(rank_of(victim)));
 }
 
-void Scheduler::admit(int32_t budget) {
-  int32_t num_prefills = 0;
-  for (const auto& [rank, sequence] : running_) num_prefills += !sequence->is_decoding();
+void Scheduler::admit() {
   int32_t num_scanned = 0;
   for (auto next = waiting_.begin(); next != waiting_.end();) {
-    if (num_running() >= config_.max_num_seqs || num_prefills >= budget) return;
-    if (++num_scanned > kMaxAdmissionScan) return;
-    Sequence& sequence = *next->second;
-    const bool is_short = sequence.num_pending_tokens() <= budget / (kMaxPrefills + 1);
-    if ((num_prefills >= kMaxPrefills && !is_short) || is_prefix_in_flight(sequence)) {
-      ++next;
-      continue;
-    }
-    if (!try_start(sequence)) return;
-    const auto admitted = next++;
-    running_.insert(waiting_.extract(admitted));
-    ++num_prefills;
+    if (num_running() >= config_.max_num_seqs || ++num_scanned > kMaxAdmissionScan) return;
+    const auto candidate = next++;
+    Sequence& sequence = *candidate->second;
+    const CachedPrefix cached = cache_.cached_prefix(sequence);
+    if (must_wait(sequence, cached)) continue;
+    if (!try_start(sequence, cached)) return;
+    running_.insert(waiting_.extract(candidate));
   }
 }
 
-bool Scheduler::is_prefix_in_flight(Sequence& waiting) {
-  return std::ranges::any_of(running_, [&](const auto& entry) {
-    return cache_.is_computing_prefix_of(*entry.second, waiting);
-  });
+bool Scheduler::must_wait(Sequence& waiting, const CachedPrefix& cached) {
+  int32_t num_long = 0;
+  for (const auto& [rank, running] : running_) {
+    // A lower class may be starved by the ones between: its prefills are not worth waiting for.
+    if (rank.first > waiting.request.priority) break;
+    if (running->is_decoding()) continue;
+    if (cache_.is_computing_block(*running, waiting, cached.num_blocks)) return true;
+    num_long += is_long(running->num_pending_tokens());
+  }
+  const int32_t num_cached_tokens = cached.num_blocks * cache_.block_size();
+  return num_long >= kMaxLongPrefills && is_long(waiting.num_tokens() - num_cached_tokens);
 }
 
-bool Scheduler::try_start(Sequence& sequence) {
+/// More than one step's share beside as many long ones as may run.
+bool Scheduler::is_long(int32_t num_prefill_tokens) const {
+  return num_prefill_tokens > config_.max_step_tokens / (kMaxLongPrefills + 1);
+}
+
+bool Scheduler::try_start(Sequence& sequence, const CachedPrefix& cached) {
+  if (!cache_.has_room_for(sequence, cached, num_running())) return false;
   const int32_t num_cached = cache_.match_prefix(sequence);
-  // One block of headroom per running sequence, so that admission does not force a preemption at
-  // once; not asked of a sequence that would run alone, which always fits.
-  const int32_t headroom = num_running();
-  const int32_t num_held = sequence.block_table.num_blocks();
-  const int32_t num_needed = cache_.num_blocks_for(sequence.num_tokens()) - num_held;
-  if (num_needed + headroom > cache_.num_allocatable() ||
-      !cache_.reserve(sequence, sequence.num_pending_tokens())) {
-    cache_.release(sequence);
+  if (!cache_.reserve(sequence, sequence.num_pending_tokens())) {
+    cache_.release(sequence);  // the forecast was wrong: a collision of hashes
     return false;
   }
   sequence.state = SequenceState::kRunning;
@@ -167,9 +163,16 @@ bool Scheduler::try_start(Sequence& sequence) {
 }
 
 void Scheduler::plan_prefills(StepPlan& plan, int32_t& budget) {
-  std::vector<Sequence*> prefills;  // by rank
+  // All that runs and has no token yet: prefills, and what was preempted at its newest token and
+  // found all others in the cache. Both lists are in order of rank.
+  std::vector<Sequence*> prefills;
+  auto planned = plan.sequences.begin();
   for (const auto& [rank, sequence] : running_) {
-    if (!sequence->is_decoding()) prefills.push_back(sequence.get());
+    if (planned != plan.sequences.end() && planned->sequence == sequence.get()) {
+      ++planned;
+    } else {
+      prefills.push_back(sequence.get());
+    }
   }
   for (auto first = prefills.begin(); first != prefills.end() && budget > 0;) {
     const int32_t priority = (*first)->request.priority;

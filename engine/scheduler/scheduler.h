@@ -29,23 +29,26 @@ struct SequenceUpdate {
 /// Continuous batching as pure bookkeeping: no device, no I/O, no clock but the injected one. Ask
 /// before doing: a plan only holds what has blocks. Engine thread only.
 ///
-/// Policy, in the order of one plan:
+/// Sequences rank by priority, then by arrival. Policy, in the order of one plan:
 ///  1. Every running decode gets one token. One that finds no block preempts the running sequence
-///  of
-///     the lowest priority (of equals, the latest arrival), itself if it is that one.
-///  2. What is left of the token budget goes to prefills, by priority class; within a class it is
-///     shared evenly, and what a short prompt does not need flows on. So a short prompt is read in
-///     a few steps beside a million-token one.
-///  3. Waiting sequences are admitted in order of priority and arrival while they fit: all blocks
-///  of
-///     the prompt are reserved at admission. The first that does not fit stops admission, so a
-///     large one is not overtaken forever. At most kMaxPrefills long prefills run at a time; a
-///     prompt that fits into one step's share is let past that limit. A sequence whose prefix
-///     another one is computing right now waits for it instead of computing it again.
+///     of the last rank, itself if it is that one.
+///  2. Waiting sequences are admitted by rank while they fit: all blocks of their tokens are
+///     reserved at once, and one spare block per running sequence must be left, so that admission
+///     does not force a preemption at once. The first that does not fit stops admission, so a
+///     large one is not overtaken forever.
+///     Two things are let past without stopping: a long prefill while kMaxLongPrefills of its own
+///     or a higher class run, and a sequence whose next block another one of its own or a higher
+///     class is computing right now; it waits for that block instead of computing it again, and
+///     goes on by itself should the other one be preempted or cancelled.
+///  3. What the decodes left of the token budget goes to prefills by priority class; within a class
+///     it is shared evenly, and what a short prompt does not need flows on. So a short prompt is
+///     read in a few steps beside a million-token one, and a million-token one gets its share
+///     beside any number of short ones. Between classes priority is strict.
 ///
-/// A preempted sequence keeps its arrival and is recomputed; the random stream and the attention of
-/// each phase are kept, so its tokens are the same. A sequence that fits the pool always finishes:
-/// the first of the highest class is never preempted.
+/// A preempted sequence keeps its rank, so it stands at the front of those of its class that have
+/// not run. It is recomputed; the random stream and the attention of each phase are kept, so its
+/// tokens are the same. A sequence that fits the pool always finishes: the first rank is never
+/// preempted while another one runs, and alone it has the pool.
 class Scheduler {
  public:
   /// REQUIRES: max_step_tokens >= max_num_seqs, and max_model_len fits the pool.
@@ -83,8 +86,8 @@ class Scheduler {
   /// All sequences that hold or may hold blocks, for KvCacheManager::check_integrity.
   std::vector<const Sequence*> live_sequences() const;
 
-  static constexpr int32_t kMaxPrefills = 4;
-  static constexpr int32_t kMaxAdmissionScan = 64;
+  static constexpr int32_t kMaxLongPrefills = 4;
+  static constexpr int32_t kMaxAdmissionScan = 64;  // waiting sequences looked at per step
 
  private:
   /// Priority, then arrival: the order of everything. Sequence ids grow with arrival.
@@ -96,18 +99,18 @@ class Scheduler {
   void plan_decodes(StepPlan& plan, int32_t& budget);
   void plan_prefills(StepPlan& plan, int32_t& budget);
   void share_budget(std::span<Sequence*> prefills, StepPlan& plan, int32_t& budget);
-  void admit(int32_t budget);
-  bool is_prefix_in_flight(Sequence& waiting);
-  bool try_start(Sequence& sequence);
-  /// Returns the decode tokens that the plan loses with it.
-  int32_t preempt(Sequence& victim, StepPlan& plan);
+  void admit();
+  bool must_wait(Sequence& waiting, const CachedPrefix& cached);
+  bool try_start(Sequence& sequence, const CachedPrefix& cached);
+  bool is_long(int32_t num_prefill_tokens) const;
+  void preempt(Sequence& victim, StepPlan& plan);
   ScheduledSequence schedule(Sequence& sequence, int32_t num_tokens) const;
   int32_t max_chunk(const Sequence& sequence) const;
   void account_attention(Sequence& sequence, const ScheduledSequence& entry);
   std::optional<FinishReason> finish_reason(const Sequence& sequence, TokenId token) const;
   void update_gauges();
 
-  const EngineConfig& config_;
+  const EngineConfig config_;
   KvCacheManager& cache_;
   const Clock& clock_;
   EngineMetrics& metrics_;

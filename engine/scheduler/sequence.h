@@ -47,6 +47,11 @@ struct Sequence {
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_completion_tokens() const { return num_tokens() - num_prompt_tokens; }
   int32_t num_pending_tokens() const { return num_tokens() - num_computed_tokens; }
+  /// The first tokens whose blocks may be shared through the prefix cache: all of them, or the
+  /// prompt alone where decode attends differently from prefill.
+  int32_t num_shareable_tokens() const {
+    return prefill_attention == decode_attention ? num_tokens() : num_prompt_tokens;
+  }
   /// A decode step computes exactly the newest sampled token.
   bool is_decoding() const { return num_completion_tokens() > 0 && num_pending_tokens() == 1; }
 };
