@@ -1,0 +1,106 @@
+#include "kernels/ops/rope.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "tests/support/backends.h"
+#include "tests/support/compare.h"
+#include "tests/support/device_tensor.h"
+#include "tests/support/random_tensors.h"
+
+namespace quire::test {
+namespace {
+
+std::vector<double> frequencies(int64_t head_dim) {
+  std::vector<double> values;
+  for (int64_t i = 0; i < head_dim / 2; ++i) {
+    values.push_back(
+        std::pow(10'000.0, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)));
+  }
+  return values;
+}
+
+TEST_CASE("rope_table: angles are exact to the last f32 bit even at position 1M") {
+  const auto name = GENERATE(from_range(kernel_backends()));
+  CAPTURE(name);
+  const auto backend = make_test_backend(name);
+  const std::vector<int32_t> positions{0, 1, 4095, 1'000'003, 2'000'000'000};
+  const std::vector<double> inv_freq = frequencies(20);
+  const double scale = 1.25;
+  std::vector<float> expected_cos, expected_sin;
+  for (const int32_t position : positions) {
+    for (const double frequency : inv_freq) {
+      const double angle = position * frequency;
+      expected_cos.push_back(static_cast<float>(scale * std::cos(angle)));
+      expected_sin.push_back(static_cast<float>(scale * std::sin(angle)));
+    }
+  }
+  const DeviceTensor<int32_t> device_positions(*backend, positions, {5});
+  const DeviceTensor<double> device_frequencies(*backend, inv_freq, {10});
+  const DeviceTensor<float> cos(*backend, {5, 10}, 3), sin(*backend, {5, 10}, 1);
+  backend->rope_table({.positions = device_positions,
+                       .inv_freq = device_frequencies,
+                       .scale = scale,
+                       .cos = cos,
+                       .sin = sin});
+  // One step of f32: two libraries' f64 functions may fall on different sides of a rounding.
+  const Tolerance one_step{.absolute = 1e-12, .relative = 2 * kF32Roundoff};
+  CHECK(difference(cos.download(), expected_cos, one_step) == "");
+  CHECK(difference(sin.download(), expected_sin, one_step) == "");
+}
+
+struct Rotation {
+  int64_t num_tokens = 3, num_heads = 2, head_dim = 20;
+  std::vector<float> x, cos, sin;
+};
+
+Rotation make_rotation(int64_t head_dim) {
+  RandomTensors random(8);
+  Rotation rotation;
+  rotation.head_dim = head_dim;
+  rotation.x = random.normal(static_cast<size_t>(6 * head_dim));
+  for (const double angle : random.normal(static_cast<size_t>(3 * head_dim / 2), 3)) {
+    rotation.cos.push_back(static_cast<float>(std::cos(angle)));
+    rotation.sin.push_back(static_cast<float>(std::sin(angle)));
+  }
+  return rotation;
+}
+
+template <class Out>
+std::vector<Out> rotate(Backend& backend, const Rotation& r) {
+  const DeviceTensor<float> x(backend, r.x, {r.num_tokens, r.num_heads, r.head_dim}, 7);
+  const DeviceTensor<float> cos(backend, r.cos, {r.num_tokens, r.head_dim / 2}, 1);
+  const DeviceTensor<float> sin(backend, r.sin, {r.num_tokens, r.head_dim / 2}, 3);
+  const DeviceTensor<Out> out(backend, {r.num_tokens, r.num_heads, r.head_dim}, 5);
+  backend.rope({.x = x, .cos = cos, .sin = sin, .out = out});
+  return out.download();
+}
+
+TEST_CASE("rope: half-split rotation, as the reference does it") {
+  const auto name = GENERATE(from_range(kernel_backends()));
+  const int64_t head_dim = GENERATE(2, 20, 64);
+  CAPTURE(name, head_dim);
+  const auto backend = make_test_backend(name), reference = make_test_backend("reference");
+  const Rotation r = make_rotation(head_dim);
+  const auto actual = rotate<float>(*backend, r);
+  // Two products and a difference, fused or not: three roundings of at most |x| * sqrt(2), x < 6.
+  CHECK(difference(actual, rotate<float>(*reference, r), {.absolute = 3 * 12 * kF32Roundoff}) ==
+        "");
+  CHECK(difference(rotate<BFloat16>(*backend, r), narrow(actual)) == "");
+}
+
+TEST_CASE("rope: a quarter turn swaps the halves") {
+  const auto name = GENERATE(from_range(kernel_backends()));
+  CAPTURE(name);
+  const auto backend = make_test_backend(name);
+  const Rotation r{.num_tokens = 1,
+                   .num_heads = 1,
+                   .head_dim = 4,
+                   .x = {1, 2, 3, 4},
+                   .cos = {0, 0},
+                   .sin = {1, 1}};
+  CHECK(difference(rotate<float>(*backend, r), std::vector<float>{-3, -4, 1, 2}) == "");
+}
+
+}  // namespace
+}  // namespace quire::test

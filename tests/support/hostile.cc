@@ -1,0 +1,133 @@
+#include "tests/support/hostile.h"
+
+#include <algorithm>
+
+#include "kernels/ops/seal_blocks.h"
+#include "tests/support/random_tensors.h"
+
+namespace quire::test {
+namespace {
+
+constexpr int64_t kRowPadding = 3;  // odd, so that rows lose every alignment but their element's
+
+void put(std::vector<BFloat16>& target, int64_t offset, const BFloat16* source, int64_t count) {
+  std::copy_n(source, count, target.begin() + offset);
+}
+
+}  // namespace
+
+std::vector<BFloat16> centroid_of(const BFloat16* keys, const KvShape& shape) {
+  const int64_t width = shape.num_kv_heads * shape.head_dim;
+  std::vector<BFloat16> centroid;
+  for (int64_t column = 0; column < width; ++column) {
+    float sum = 0;
+    for (int64_t run = 0; run < shape.block_size; run += kCentroidRun) {
+      float sub_sum = 0;
+      for (int64_t j = run; j < std::min(run + kCentroidRun, shape.block_size); ++j) {
+        sub_sum += to_float(keys[j * width + column]);
+      }
+      sum += sub_sum;
+    }
+    centroid.push_back(to_bfloat16(sum * (1.0f / static_cast<float>(shape.block_size))));
+  }
+  return centroid;
+}
+
+/// Everything as it will lie in the backend's memory.
+struct HostileBatch::Host {
+  Host(const KvShape& shape, const std::vector<Piece>& pieces, uint32_t placement_seed);
+  void place(const KvShape& shape, const Piece& piece, const std::vector<int32_t>& ids);
+
+  int64_t num_blocks = 0, max_blocks = 1, num_rows = 0, num_pieces = 0;
+  int32_t max_query_len = 0, max_kv_len = 0;
+  std::vector<std::vector<int32_t>> block_ids;
+  std::vector<BFloat16> k, v, centroids, query;
+  std::vector<int32_t> cu_query_lens, kv_lens, block_tables, top_k;
+};
+
+HostileBatch::Host::Host(const KvShape& shape, const std::vector<Piece>& pieces,
+                         uint32_t placement_seed)
+    : num_pieces(static_cast<int64_t>(pieces.size())) {
+  int64_t num_used = 0;
+  for (const Piece& piece : pieces) {
+    const int64_t count = (piece.end + shape.block_size - 1) / shape.block_size;
+    num_used += count;
+    max_blocks = std::max(max_blocks, count + 1);
+  }
+  num_blocks = 2 * num_used + 1;
+  std::vector<int32_t> free_ids =
+      RandomTensors(placement_seed).permutation(static_cast<size_t>(num_blocks));
+  const int64_t tile = shape.block_size * shape.head_dim;
+  k.assign(static_cast<size_t>(num_blocks * shape.num_kv_heads * tile), poison<BFloat16>());
+  v = k;
+  centroids.assign(static_cast<size_t>(num_blocks * shape.num_kv_heads * shape.head_dim),
+                   poison<BFloat16>());
+  const auto foreign = static_cast<size_t>(kForeignRows * shape.num_heads * shape.head_dim);
+  query.assign(foreign, poison<BFloat16>());
+  cu_query_lens.push_back(static_cast<int32_t>(kForeignRows));
+  for (const Piece& piece : pieces) {
+    std::vector<int32_t> ids;
+    for (int64_t i = 0; i * shape.block_size < piece.end; ++i) {
+      ids.push_back(free_ids.back());
+      free_ids.pop_back();
+    }
+    place(shape, piece, ids);
+    block_tables.insert(block_tables.end(), ids.begin(), ids.end());
+    block_tables.resize(block_tables.size() + static_cast<size_t>(max_blocks) - ids.size(),
+                        poison<int32_t>());
+    block_ids.push_back(std::move(ids));
+  }
+  query.insert(query.end(), foreign, poison<BFloat16>());
+  num_rows = cu_query_lens.back() + kForeignRows;
+}
+
+void HostileBatch::Host::place(const KvShape& shape, const Piece& piece,
+                               const std::vector<int32_t>& ids) {
+  const int64_t head_dim = shape.head_dim, num_kv_heads = shape.num_kv_heads;
+  for (int64_t position = 0; position < piece.end; ++position) {
+    const int64_t id = ids[static_cast<size_t>(position / shape.block_size)];
+    for (int64_t g = 0; g < num_kv_heads; ++g) {
+      const int64_t from = (position * num_kv_heads + g) * head_dim;
+      const int64_t to =
+          ((id * num_kv_heads + g) * shape.block_size + position % shape.block_size) * head_dim;
+      put(k, to, piece.sequence->key.data() + from, head_dim);
+      put(v, to, piece.sequence->value.data() + from, head_dim);
+    }
+  }
+  for (int64_t i = 0; (i + 1) * shape.block_size <= piece.end; ++i) {
+    const int64_t from = i * shape.block_size * num_kv_heads * head_dim;
+    const auto centroid = centroid_of(piece.sequence->key.data() + from, shape);
+    put(centroids, ids[static_cast<size_t>(i)] * num_kv_heads * head_dim, centroid.data(),
+        num_kv_heads * head_dim);
+  }
+  const int64_t query_width = shape.num_heads * head_dim;
+  const auto begin = piece.sequence->query.begin();
+  query.insert(query.end(), begin + piece.first * query_width, begin + piece.end * query_width);
+  cu_query_lens.push_back(cu_query_lens.back() + static_cast<int32_t>(piece.num_tokens()));
+  kv_lens.push_back(static_cast<int32_t>(piece.end));
+  top_k.push_back(piece.top_k);
+  max_query_len = std::max(max_query_len, static_cast<int32_t>(piece.num_tokens()));
+  max_kv_len = std::max(max_kv_len, static_cast<int32_t>(piece.end));
+}
+
+HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const std::vector<Piece>& pieces,
+                           uint32_t placement_seed)
+    : HostileBatch(backend, shape, Host(shape, pieces, placement_seed)) {}
+
+HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const Host& host)
+    : block_ids_(host.block_ids),
+      k_(backend, host.k, {host.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim}),
+      v_(backend, host.v, {host.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim}),
+      centroids_(backend, host.centroids, {host.num_blocks, shape.num_kv_heads, shape.head_dim}),
+      query_(backend, host.query, {host.num_rows, shape.num_heads, shape.head_dim}, kRowPadding),
+      cu_query_lens_(backend, host.cu_query_lens, {host.num_pieces + 1}),
+      kv_lens_(backend, host.kv_lens, {host.num_pieces}),
+      block_tables_(backend, host.block_tables, {host.num_pieces, host.max_blocks}, kRowPadding),
+      top_k_(backend, host.top_k, {host.num_pieces}),
+      batch_{.cu_query_lens = cu_query_lens_,
+             .kv_lens = kv_lens_,
+             .block_tables = block_tables_,
+             .max_query_len = host.max_query_len,
+             .max_kv_len = host.max_kv_len} {}
+
+}  // namespace quire::test

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "tests/support/device_tensor.h"
+
+namespace quire::test {
+
+struct KvShape {
+  int64_t num_kv_heads = 2;
+  int64_t head_dim = 16;
+  int64_t block_size = 4;
+  int64_t num_heads = 4;
+};
+
+/// One sequence as a kernel's user thinks of it: tokens in order, no blocks.
+struct Sequence {
+  int64_t num_tokens = 0;
+  std::vector<BFloat16> query;  // [num_tokens, num_heads, head_dim]
+  std::vector<BFloat16> key;    // [num_tokens, num_kv_heads, head_dim]
+  std::vector<BFloat16> value;  // [num_tokens, num_kv_heads, head_dim]
+};
+
+/// Tokens [first, end) of a sequence as queries; the cache holds tokens [0, end) and nothing else.
+struct Piece {
+  const Sequence* sequence = nullptr;
+  int64_t first = 0;
+  int64_t end = 0;
+  int32_t top_k = 3;
+
+  int64_t num_tokens() const { return end - first; }
+};
+
+/// A block pool and a batch as unkind as the contract allows: block ids shuffled, a foreign block
+/// beside every used one, NaN in every slot that holds no token and in the centroid of every block
+/// that is not full, INT_MIN behind the end of a block table, tensors with gaps between their
+/// rows, query rows before and behind the batch that belong to nobody.
+class HostileBatch {
+ public:
+  static constexpr int64_t kForeignRows = 2;  // before and behind the batch's own rows
+
+  HostileBatch(Backend& backend, const KvShape& shape, const std::vector<Piece>& pieces,
+               uint32_t placement_seed);
+
+  PagedKvView kv() const { return {k_.view(), v_.view(), centroids_.view()}; }
+  RaggedBatchView batch() const { return batch_; }
+  ConstTensorView query() const { return query_; }
+  ConstTensorView top_k() const { return top_k_; }
+  int64_t num_rows() const { return query_.view().shape[0]; }
+  int32_t block_id(size_t piece, int64_t logical_block) const {
+    return block_ids_[piece][static_cast<size_t>(logical_block)];
+  }
+
+  /// Of a downloaded [num_rows, width] output: the batch's own rows. Fails where a foreign row does
+  /// not hold poison any more.
+  template <class T>
+  std::vector<T> own_rows(const std::vector<T>& all) const {
+    const auto skipped = static_cast<std::ptrdiff_t>(all.size()) / num_rows() * kForeignRows;
+    const auto is_own = [&](std::ptrdiff_t i) {
+      return i >= skipped && i < static_cast<std::ptrdiff_t>(all.size()) - skipped;
+    };
+    for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(all.size()); ++i) {
+      QUIRE_CHECK(is_own(i) || DeviceTensor<T>::is_poison(all[static_cast<size_t>(i)]))
+          << "an op wrote element " << i << " of a row outside of the batch";
+    }
+    return {all.begin() + skipped, all.end() - skipped};
+  }
+
+ private:
+  struct Host;
+  HostileBatch(Backend& backend, const KvShape& shape, const Host& host);
+
+  std::vector<std::vector<int32_t>> block_ids_;
+  DeviceTensor<BFloat16> k_, v_, centroids_, query_;
+  DeviceTensor<int32_t> cu_query_lens_, kv_lens_, block_tables_, top_k_;
+  RaggedBatchView batch_;
+};
+
+/// The centroid of one full block by the formula of kernels/ops/seal_blocks.h, written here once
+/// more: tests must not take it from the code that they test. `keys` points at the block's first
+/// token in a [num_tokens, num_kv_heads, head_dim] array.
+std::vector<BFloat16> centroid_of(const BFloat16* keys, const KvShape& shape);
+
+}  // namespace quire::test
