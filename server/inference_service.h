@@ -16,16 +16,16 @@
 namespace quire {
 
 struct ServiceConfig {
-  std::string model_name;             // as served
+  std::string model_name;  // as served
   std::vector<std::string> model_aliases;
-  int64_t created = 0;                // unix seconds, for /v1/models
-  int32_t max_model_len = 0;          // tokens
-  int32_t max_choices = 128;          // cap of n * prompts
-  int32_t max_top_k = 64;             // cap of attention.top_k
+  int64_t created = 0;        // unix seconds, for /v1/models
+  int32_t max_model_len = 0;  // tokens
+  int32_t max_choices = 128;  // cap of n * prompts
+  int32_t max_top_k = 64;     // cap of attention.top_k
   std::optional<double> default_timeout_seconds;
   int num_text_threads = 2;
   std::vector<TokenId> eos_token_ids;
-  std::string system_fingerprint;     // "fp_…": model and semantics, not the machine
+  std::string system_fingerprint;  // "fp_…": model and semantics, not the machine
 };
 
 /// Keeps a request alive. Move-only; destroying it cancels the request (nothing happens once it is
@@ -73,6 +73,10 @@ class InferenceService {
   void tokenize(std::string text, bool add_special_tokens,
                 std::function<void(Result<std::vector<TokenId>>)> done);
   void detokenize(std::vector<int64_t> tokens, std::function<void(Result<std::string>)> done);
+
+  /// Runs `work` on the text pool, behind the prompts that are being encoded there: parsing of
+  /// large bodies. `work` must not throw.
+  void post_text_work(std::function<void()> work);
 
   /// kNotFound (detail "model_not_found") unless `model` is served. Empty means the served one.
   Status check_model(const std::string& model) const;

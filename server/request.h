@@ -33,15 +33,16 @@ struct GenerateRequest {
     std::vector<std::vector<TokenId>> prompts;
   };
   std::variant<ChatInput, TextInput, TokenInput> input;
+  bool is_chat = false;  // an answer of its own, not a continuation of the prompt's text
 
   std::optional<int64_t> max_tokens;  // absent: what is left of the context (completions: 16)
   int64_t min_tokens = 0;
   int64_t n = 1;
-  std::vector<std::string> stop;             // at most 4
+  std::vector<std::string> stop;  // at most 4
   std::vector<int64_t> stop_token_ids;
   bool ignore_eos = false;
   bool skip_special_tokens = true;
-  bool echo = false;                          // completions: the prompt comes first
+  bool echo = false;  // completions: the prompt comes first
   bool return_token_ids = false;
   bool wants_progress = false;
 
@@ -50,14 +51,14 @@ struct GenerateRequest {
   int64_t top_k = 0;
   std::optional<int64_t> seed;
   std::vector<std::pair<int64_t, double>> logit_bias;
-  std::optional<int64_t> top_logprobs;        // absent: no logprobs
+  std::optional<int64_t> top_logprobs;  // absent: no logprobs
 
   std::optional<std::string> attention_mode;  // "auto", "moba", "full"
   std::optional<int64_t> attention_top_k;
   int64_t priority = 0;
   std::string cache_salt;
   std::string prompt_cache_key;
-  std::optional<double> timeout_seconds;      // X-Request-Timeout or the RPC's deadline
+  std::optional<double> timeout_seconds;  // X-Request-Timeout or the RPC's deadline
 };
 
 /// The request is tokenised and waits or runs: status line and headers may go out now.
@@ -101,8 +102,8 @@ struct DoneEvent {
   Usage usage;
   std::optional<double> retry_after_seconds;  // with kResourceExhausted and kUnavailable
 };
-using GenerateEvent = std::variant<AdmittedEvent, PrefillProgressEvent, DeltaEvent,
-                                   ChoiceFinishedEvent, DoneEvent>;
+using GenerateEvent =
+    std::variant<AdmittedEvent, PrefillProgressEvent, DeltaEvent, ChoiceFinishedEvent, DoneEvent>;
 
 /// Where a request's events go. Called on text-pool threads, never two calls at once, in order.
 /// Must not block: a client that does not read is the implementation's to detect (bounded buffer)

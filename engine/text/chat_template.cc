@@ -27,7 +27,7 @@ PromptPiece text(std::string content) { return {false, std::move(content)}; }
 
 Layout quire_layout() {
   return {.name = "quire",
-          .marker = "'<|user|>'",
+          .marker = "<|user|>{{ m.content }}",
           .start = {special("<s>")},
           .system = Layout::Part{},
           .user = Layout::Part{{special("<|user|>")}, {}},

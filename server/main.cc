@@ -1,0 +1,191 @@
+#include <pthread.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "engine/engine.h"
+#include "engine/kv_cache/kv_storage.h"
+#include "engine/runner/model_runner.h"
+#include "engine/scheduler/queue_gate.h"
+#include "engine/text/chat_template.h"
+#include "engine/text/tokenizer.h"
+#include "kernels/backend_registry.h"
+#include "models/model.h"
+#include "server/admin/health.h"
+#include "server/admin/prometheus.h"
+#include "server/auth.h"
+#include "server/banner.h"
+#include "server/grpc/grpc_server.h"
+#include "server/http/http_server.h"
+#include "server/inference_service.h"
+#include "server/machine_memory.h"
+#include "server/server_config.h"
+#include "server/serving_plan.h"
+
+namespace quire {
+namespace {
+
+constexpr int kBadStart = 2;
+constexpr auto kFlushGrace = std::chrono::seconds(5);  // for answers that are on their way
+
+/// The signals that end the server, blocked in every thread and taken by one wait.
+class StopSignals {
+ public:
+  StopSignals() {
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGTERM);
+    sigaddset(&signals_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+  }
+  int wait() const {
+    int number = 0;
+    sigwait(&signals_, &number);
+    return number;
+  }
+  /// A second signal ends the process at once.
+  void restore() const {
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
+  }
+
+ private:
+  sigset_t signals_;
+};
+
+void set_up_log(const std::string& level) {
+  auto logger =
+      std::make_shared<spdlog::logger>("quire", std::make_shared<spdlog::sinks::stdout_sink_mt>());
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
+  logger->set_level(spdlog::level::from_str(level));
+  logger->flush_on(spdlog::level::info);
+  spdlog::set_default_logger(std::move(logger));
+}
+
+std::filesystem::path bundled_model() {
+  std::error_code ignored;
+  const auto binary = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  const auto installed = binary.parent_path().parent_path() / "share/quire/quire-4m";
+  return std::filesystem::exists(installed, ignored) ? installed
+                                                     : std::filesystem::path(QUIRE_BUNDLED_MODEL);
+}
+
+/// Everything that serves, built in the order of its dependencies and taken down in reverse.
+class Server {
+ public:
+  explicit Server(ServerConfig given)
+      : config_(std::move(given)),
+        backend_(make_backend(config_.backend, {.num_threads = config_.threads})),
+        model_config_(load_model_config(config_.model)),
+        plan_(make_serving_plan(config_, model_config_, available_memory_bytes())),
+        model_(load_model(config_.model, *backend_, &plan_.moba)),
+        tokenizer_(load_tokenizer(config_.model, config_.threads)),
+        chat_template_(load_chat_template(config_.model)),
+        kv_storage_(*backend_, plan_.kv),
+        runner_(*backend_, *model_, kv_storage_,
+                StepLimits{.max_tokens = plan_.engine.max_step_tokens,
+                           .max_logit_rows = plan_.engine.max_num_seqs,
+                           .max_top_k = plan_.engine.max_top_k}),
+        engine_(plan_.engine, runner_, clock_, metrics_),
+        queue_gate_(std::make_shared<QueueGate>(plan_.engine.max_queued_requests,
+                                                plan_.engine.max_queued_tokens)),
+        service_(plan_.service, engine_, *tokenizer_, *chat_template_, *queue_gate_, clock_,
+                 metrics_),
+        auth_(config_.api_keys),
+        health_(engine_, metrics_, clock_),
+        exporter_(metrics_, http_metrics_, plan_.service.model_name, plan_.moba.block_size) {}
+
+  void log_banner() const { spdlog::info("{}", make_banner(config_, plan_, *model_, *backend_)); }
+
+  void serve_until(const StopSignals& signals) {
+    HttpServer http(plan_.http, service_, auth_, health_, exporter_, http_metrics_);
+    std::unique_ptr<GrpcServer> grpc;
+    if (!config_.no_grpc) {
+      grpc = std::make_unique<GrpcServer>(
+          GrpcServerConfig{.host = config_.host,
+                           .port = config_.grpc_port,
+                           .max_message_bytes = plan_.http.max_body_bytes},
+          service_, auth_, health_);
+    }
+    engine_.start();
+    http.start();
+    log_ready(http, grpc.get());
+
+    const int number = signals.wait();
+    signals.restore();
+    spdlog::info("signal {}: draining for at most {} s", number, config_.drain_timeout);
+    // Both protocols go on answering while the engine drains: what runs is finished, what comes
+    // is told to come back (503, UNAVAILABLE).
+    engine_.drain_and_stop(clock_.now() +
+                           std::chrono::duration_cast<Clock::TimePoint::duration>(
+                               std::chrono::duration<double>(config_.drain_timeout)));
+    const Clock::TimePoint flush_deadline = clock_.now() + kFlushGrace;
+    if (grpc) grpc->stop(flush_deadline);
+    http.stop(flush_deadline);
+    spdlog::info("stopped");
+  }
+
+ private:
+  void log_ready(const HttpServer& http, const GrpcServer* grpc) const {
+    const std::string host =
+        config_.host.find(':') == std::string::npos ? config_.host : "[" + config_.host + "]";
+    std::string line = "ready http=http://" + host + ":" + std::to_string(http.port());
+    if (grpc != nullptr) line += " grpc=" + host + ":" + std::to_string(grpc->port());
+    spdlog::info("{}", line);
+  }
+
+  ServerConfig config_;
+  SteadyClock clock_;
+  EngineMetrics metrics_;
+  HttpMetrics http_metrics_;
+  std::unique_ptr<Backend> backend_;
+  ModelConfig model_config_;
+  ServingPlan plan_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<ChatTemplate> chat_template_;
+  KvStorage kv_storage_;
+  ModelRunner runner_;
+  Engine engine_;
+  std::shared_ptr<QueueGate> queue_gate_;
+  InferenceService service_;
+  Authenticator auth_;
+  Health health_;
+  PrometheusExporter exporter_;
+};
+
+int run(int argc, char** argv) {
+  const StopSignals signals;  // before any thread exists
+  ServerConfig config = parse_command_line(argc, argv);
+  set_up_log(config.log_level);
+  if (config.model.empty()) config.model = bundled_model();
+  const bool only_checks = config.check_config;
+  Server server(std::move(config));
+  server.log_banner();
+  if (only_checks) return 0;
+  server.serve_until(signals);
+  return 0;
+}
+
+}  // namespace
+}  // namespace quire
+
+int main(int argc, char** argv) {
+  try {
+    return quire::run(argc, argv);
+  } catch (const quire::CommandLineExit& exit) {
+    std::FILE* out = exit.exit_code == 0 ? stdout : stderr;
+    std::fprintf(out, "%s%s\n", exit.exit_code == 0 ? "" : "quire: ", exit.text.c_str());
+    return exit.exit_code;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "quire: %s\n", error.what());
+    return quire::kBadStart;
+  }
+}

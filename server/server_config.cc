@@ -1,0 +1,183 @@
+#include "server/server_config.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+namespace quire {
+namespace {
+
+constexpr int kBadSettings = 2;
+
+void add_model_options(CLI::App& app, ServerConfig& config) {
+  app.add_option("--model", config.model, "Hugging Face folder; default: the bundled quire-4m");
+  app.add_option("--served-model-name", config.served_model_name, "name in the API");
+  app.add_option("--backend", config.backend, "auto, cpu, reference, cuda:N")
+      ->capture_default_str();
+  app.add_option("--threads", config.threads, "CPU threads of one op; 0: all available")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--max-model-len", config.max_model_len,
+                 "tokens of prompt and completion; 0: the model's, or what the KV pool holds")
+      ->check(CLI::Range(0, 1 << 30));
+  app.add_option("--kv-cache-memory", config.kv_cache_memory,
+                 "bytes of the KV pool, like 8GiB; 0: half of the free memory")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_flag("--no-prefix-cache", config.no_prefix_cache, "never reuse blocks between requests");
+}
+
+void add_attention_options(CLI::App& app, ServerConfig& config) {
+  const CLI::IsMember modes({"moba", "full"});
+  app.add_option("--attention", config.attention, "of requests that do not choose")
+      ->check(CLI::IsMember({"auto", "moba", "full"}))
+      ->capture_default_str();
+  app.add_option("--moba-block-size", config.moba_block_size, "tokens per block")
+      ->check(CLI::Range(1, 65536));
+  app.add_option("--moba-top-k", config.moba_top_k, "blocks per token and head")
+      ->check(CLI::Range(1, 65536));
+  app.add_option("--moba-full-layers", config.moba_full_layers, "layers that run full attention")
+      ->delimiter(',');
+  app.add_option("--moba-prefill", config.moba_prefill, "moba or full")->check(modes);
+  app.add_option("--moba-decode", config.moba_decode, "moba or full")->check(modes);
+}
+
+void add_scheduling_options(CLI::App& app, ServerConfig& config) {
+  app.add_option("--max-num-seqs", config.max_num_seqs, "sequences that run at once")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  app.add_option("--max-step-tokens", config.max_step_tokens, "token budget of one step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-queued-requests", config.max_queued_requests, "requests that may wait")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-queued-tokens", config.max_queued_tokens, "their tokens together")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->capture_default_str();
+  app.add_option("--request-timeout", config.request_timeout, "seconds per request; 0: none")
+      ->check(CLI::Range(0.0, 604800.0));
+  app.add_option("--drain-timeout", config.drain_timeout, "seconds to finish after SIGTERM")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+}
+
+void add_network_options(CLI::App& app, ServerConfig& config) {
+  app.add_option("--host", config.host, "address to listen on")->capture_default_str();
+  app.add_option("--port", config.port, "HTTP; 0: any free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  app.add_option("--grpc-port", config.grpc_port, "gRPC; 0: any free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  app.add_flag("--no-grpc", config.no_grpc, "serve HTTP only");
+  app.add_option("--api-key", config.api_keys, "a key that is let in; repeatable")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--api-key-file", config.api_key_file, "file with one key a line");
+  app.add_option("--max-body-size", config.max_body_size, "bytes of a request, like 64MiB")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_option("--max-unsent-stream-bytes", config.max_unsent_stream_bytes,
+                 "a client further behind than this is cut off")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_option("--max-connections", config.max_connections, "open HTTP connections")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--keepalive", config.keepalive, "seconds between comments on silent streams")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str();
+  app.add_option("--http-threads", config.http_threads, "I/O threads")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--text-threads", config.text_threads, "requests tokenised at once")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--log-level", config.log_level, "debug, info, warn, error, off")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+}
+
+/// "--max-num-seqs" is QUIRE_MAX_NUM_SEQS in the environment.
+std::string environment_name(std::string flag) {
+  std::ranges::transform(flag, flag.begin(), [](char c) {
+    return c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  });
+  return "QUIRE_" + flag;
+}
+
+/// The command line with what the environment adds. CLI11's own environment variables would lose
+/// against the file.
+std::vector<std::string> arguments_with_environment(const CLI::App& app, int argc,
+                                                    const char* const* argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  std::vector<std::string> added;
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string flag = option->get_single_name();
+    if (flag == "help" || flag == "version" || flag == "check-config") continue;
+    const char* value = std::getenv(environment_name(flag).c_str());
+    const bool is_given = std::ranges::any_of(arguments, [&](const std::string& argument) {
+      return argument == "--" + flag || argument.starts_with("--" + flag + "=");
+    });
+    if (value != nullptr && *value != '\0' && !is_given) {
+      added.push_back("--" + flag + "=" + value);
+    }
+  }
+  arguments.insert(arguments.end(), added.begin(), added.end());
+  std::ranges::reverse(arguments);  // the order CLI11 takes a vector in
+  return arguments;
+}
+
+void read_key_file(ServerConfig& config) {
+  if (config.api_key_file.empty()) return;
+  std::ifstream file(config.api_key_file);
+  size_t num_keys = 0;
+  for (std::string line; std::getline(file, line);) {
+    line.erase(line.find_last_not_of(" \t\r") + 1);
+    if (line.empty() || line.starts_with('#')) continue;
+    config.api_keys.push_back(line);
+    ++num_keys;
+  }
+  if (num_keys == 0) {
+    throw std::runtime_error("--api-key-file: no key in " + config.api_key_file.string());
+  }
+}
+
+std::string first_line(std::string text) {
+  while (text.ends_with('\n')) text.pop_back();
+  std::ranges::replace(text, '\n', ' ');
+  return text;
+}
+
+}  // namespace
+
+ServerConfig parse_command_line(int argc, const char* const* argv) {
+  ServerConfig config;
+  CLI::App app("Quire: long-context LLM server with Mixture of Block Attention.", "quire");
+  app.set_version_flag("--version", "quire " QUIRE_VERSION);
+  app.set_config("--config", "", "TOML file with the long flag names as keys");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.add_flag("--check-config", config.check_config,
+               "check all settings and the model, then exit");
+  add_model_options(app, config);
+  add_attention_options(app, config);
+  add_scheduling_options(app, config);
+  add_network_options(app, config);
+  try {
+    app.parse(arguments_with_environment(app, argc, argv));
+  } catch (const CLI::Success& success) {
+    std::ostringstream out, unused;
+    app.exit(success, out, unused);
+    throw CommandLineExit{0, out.str()};
+  } catch (const CLI::ParseError& error) {
+    throw CommandLineExit{kBadSettings, first_line(error.what())};
+  }
+  config.has_full_layers = app.count("--moba-full-layers") > 0;
+  for (const std::string& key : config.api_keys) {
+    if (key.empty()) throw CommandLineExit{kBadSettings, "--api-key: a key must not be empty"};
+  }
+  read_key_file(config);
+  return config;
+}
+
+}  // namespace quire

@@ -1,0 +1,165 @@
+#include "server/serving_plan.h"
+
+#include <algorithm>
+#include <ctime>
+#include <stdexcept>
+
+namespace quire {
+namespace {
+
+constexpr double kAutoMemoryShare = 0.5;     // of what is available
+constexpr int64_t kMaxAutoFullRequests = 4;  // more pool than that is not taken unasked
+constexpr uint64_t kFallbackMemoryBytes = uint64_t{1} << 30;
+constexpr int32_t kMaxTopK = 256;  // of a request; scratch memory grows with it
+
+std::string model_name(const ServerConfig& config) {
+  if (!config.served_model_name.empty()) return config.served_model_name;
+  std::filesystem::path folder = config.model.lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();
+  return folder.filename().string();
+}
+
+/// FNV-1a: the fingerprint names model and semantics, it guards nothing.
+std::string fingerprint(const ModelConfig& model, const MobaConfig& moba, const std::string& name) {
+  uint64_t hash = 14695981039346656037ull;
+  const std::string facts =
+      name + '/' + model.architecture + '/' + std::to_string(model.num_layers) + '/' +
+      std::to_string(model.hidden_size) + '/' + std::to_string(model.vocab_size) + '/' +
+      std::to_string(moba.block_size) + '/' + std::to_string(moba.top_k) + '/' +
+      std::to_string(static_cast<int>(moba.prefill)) +
+      std::to_string(static_cast<int>(moba.decode)) + "/" QUIRE_VERSION;
+  for (const char c : facts) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  char text[16];
+  std::snprintf(text, sizeof text, "fp_%010llx",
+                static_cast<unsigned long long>(hash & 0xffffffffffull));
+  return text;
+}
+
+int64_t blocks_for(int64_t num_tokens, int64_t block_size) {
+  return (num_tokens + block_size - 1) / block_size;
+}
+
+int64_t choose_num_blocks(const ServerConfig& config, const KvStorage::Shape& shape,
+                          int64_t wanted_len, uint64_t available_bytes) {
+  const auto bytes_per_block = static_cast<uint64_t>(KvStorage::bytes_per_block(shape));
+  uint64_t num_bytes = config.kv_cache_memory;
+  if (num_bytes == 0) {
+    num_bytes =
+        available_bytes == 0
+            ? kFallbackMemoryBytes
+            : static_cast<uint64_t>(kAutoMemoryShare * static_cast<double>(available_bytes));
+    const auto ceiling =
+        static_cast<uint64_t>(kMaxAutoFullRequests * blocks_for(wanted_len, shape.block_size)) *
+        bytes_per_block;
+    num_bytes = std::min(num_bytes, ceiling);
+  }
+  const uint64_t num_blocks = num_bytes / bytes_per_block;
+  if (num_blocks == 0) {
+    throw std::runtime_error("--kv-cache-memory: " + std::to_string(num_bytes) +
+                             " bytes hold no block; one block takes " +
+                             std::to_string(bytes_per_block));
+  }
+  return static_cast<int64_t>(std::min<uint64_t>(num_blocks, INT32_MAX));
+}
+
+int32_t choose_model_len(const ServerConfig& config, const ModelConfig& model,
+                         int64_t num_pool_tokens) {
+  if (config.max_model_len > model.max_position_embeddings) {
+    throw std::runtime_error("--max-model-len: " + std::to_string(config.max_model_len) +
+                             " is more than the model's context of " +
+                             std::to_string(model.max_position_embeddings));
+  }
+  if (config.max_model_len > num_pool_tokens) {
+    throw std::runtime_error("--max-model-len: " + std::to_string(config.max_model_len) +
+                             " is more than the " + std::to_string(num_pool_tokens) +
+                             " tokens that --kv-cache-memory holds");
+  }
+  if (config.max_model_len > 0) return config.max_model_len;
+  return static_cast<int32_t>(std::min<int64_t>(model.max_position_embeddings, num_pool_tokens));
+}
+
+HttpServerConfig http_config(const ServerConfig& config) {
+  HttpServerConfig http;
+  http.host = config.host;
+  http.port = config.port;
+  http.num_threads = config.http_threads;
+  http.max_body_bytes = static_cast<int64_t>(config.max_body_size);
+  http.max_connections = config.max_connections;
+  http.keepalive_comment_seconds = config.keepalive;
+  http.max_unsent_stream_bytes = static_cast<int64_t>(config.max_unsent_stream_bytes);
+  return http;
+}
+
+AttentionMode mode_of(const std::string& text, AttentionMode otherwise) {
+  if (text == "moba") return AttentionMode::kMoba;
+  if (text == "full") return AttentionMode::kFull;
+  return otherwise;
+}
+
+}  // namespace
+
+MobaConfig choose_moba(const ServerConfig& config, ModelConfig model) {
+  // Weights that were not trained for it run full attention unless somebody asks for MoBA.
+  MobaConfig moba = model.moba.value_or(
+      MobaConfig{.prefill = AttentionMode::kFull, .decode = AttentionMode::kFull});
+  if (config.moba_block_size) moba.block_size = *config.moba_block_size;
+  if (config.moba_top_k) moba.top_k = *config.moba_top_k;
+  if (config.has_full_layers) moba.full_attention_layers = config.moba_full_layers;
+  moba.prefill = mode_of(config.moba_prefill, moba.prefill);
+  moba.decode = mode_of(config.moba_decode, moba.decode);
+  model.moba = moba;
+  check_moba_config(model);
+  return moba;
+}
+
+ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& model,
+                              uint64_t available_bytes) {
+  ServingPlan plan;
+  plan.moba = choose_moba(config, model);
+  plan.kv = {.num_layers = model.num_layers,
+             .num_blocks = 1,
+             .num_kv_heads = model.num_kv_heads,
+             .block_size = plan.moba.block_size,
+             .head_dim = model.head_dim};
+  const int64_t wanted_len =
+      config.max_model_len > 0 ? config.max_model_len : model.max_position_embeddings;
+  const int64_t num_blocks = choose_num_blocks(config, plan.kv, wanted_len, available_bytes);
+  plan.kv.num_blocks = static_cast<int32_t>(num_blocks);
+  plan.kv_bytes = num_blocks * KvStorage::bytes_per_block(plan.kv);
+  if (config.max_step_tokens < config.max_num_seqs) {
+    throw std::runtime_error("--max-step-tokens: " + std::to_string(config.max_step_tokens) +
+                             " leaves no token for each of --max-num-seqs " +
+                             std::to_string(config.max_num_seqs));
+  }
+
+  EngineConfig& engine = plan.engine;
+  engine.moba = plan.moba;
+  if (config.attention != "auto") {
+    engine.moba.prefill = engine.moba.decode = mode_of(config.attention, AttentionMode::kMoba);
+  }
+  engine.num_layers = model.num_layers;
+  engine.vocab_size = model.vocab_size;
+  engine.max_model_len =
+      choose_model_len(config, model, num_blocks * int64_t{plan.moba.block_size});
+  engine.num_blocks = plan.kv.num_blocks;
+  engine.max_num_seqs = config.max_num_seqs;
+  engine.max_step_tokens = config.max_step_tokens;
+  engine.max_top_k = std::max(kMaxTopK, plan.moba.top_k);
+  engine.max_queued_requests = config.max_queued_requests;
+  engine.max_queued_tokens = config.max_queued_tokens;
+  engine.enable_prefix_cache = !config.no_prefix_cache;
+
+  ServiceConfig& service = plan.service;
+  service.model_name = model_name(config);
+  service.created = std::time(nullptr);
+  service.max_model_len = engine.max_model_len;
+  service.max_top_k = engine.max_top_k;
+  if (config.request_timeout > 0) service.default_timeout_seconds = config.request_timeout;
+  service.num_text_threads = config.text_threads;
+  service.eos_token_ids = model.eos_token_ids;
+  service.system_fingerprint = fingerprint(model, plan.moba, service.model_name);
+  plan.http = http_config(config);
+  return plan;
+}
+
+}  // namespace quire
