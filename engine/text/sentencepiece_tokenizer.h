@@ -29,7 +29,8 @@ namespace quire {
 /// to cut. If the vocabulary does not permit it, texts are encoded by one call.
 ///
 /// What the model's normaliser changes (NFKC forms, runs of white space) stays changed: decode
-/// gives the normalised text back, and encoding that again gives the same ids.
+/// gives the normalised text back. In rare cases encoding that changes it once more: the rules are
+/// applied in one pass, so a "℅" before an accent becomes "c/o" before it, which would compose.
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   /// Throws LoadError.
