@@ -19,10 +19,19 @@ const std::filesystem::path kModelDir =
     std::filesystem::path(QUIRE_SOURCE_DIR) / "models" / "quire-4m";
 
 // The reference accumulates in double as the script does, so hardly any bf16 rounding falls the
-// other way. With f32 sums in another order some do: each moves an activation by 2^-8 of itself,
-// and four layers with logits around 10 turn that into a few hundredths of a logit.
+// other way.
 constexpr double kReferenceLogprobTolerance = 1e-3;
-constexpr double kLogprobTolerance = 0.1;
+
+// With f32 sums in another order some roundings do: on equal inputs the ops of the cpu backend
+// agree with the reference in all but 1e-4 of their bf16 outputs, by one bf16 step, and in every
+// selection of the gate. The model amplifies that. How much was measured on the reference, by
+// adding normal noise of 2^-23 of a row's rms to every product: over nine seeds the logprob of a
+// token was off by up to 0.49 (one of p = 1e-4; it moves in jumps, as a close gate decision falls
+// the other way), by up to 0.04 on a case's average, and the logprob of the generated token by up
+// to 5.1e-4. A backend may be twice as far off.
+constexpr double kLogprobTolerance = 1.0;
+constexpr double kMeanLogprobTolerance = 0.08;
+constexpr double kGeneratedLogprobTolerance = 1e-3;
 
 struct GoldenCase {
   std::string name;
@@ -85,18 +94,26 @@ TEST_CASE("every backend reproduces the golden tokens and logprobs") {
   const auto backend = GENERATE(from_range(available_backends()));
   const auto golden = GENERATE(from_range(load_golden()));
   CAPTURE(backend, golden.name);
-  const double tolerance = backend == "reference" ? kReferenceLogprobTolerance : kLogprobTolerance;
+  const bool is_reference = backend == "reference";
   ModelDriver driver(kModelDir, backend, golden.moba, {});
   const auto rows = generate(driver, golden, static_cast<int32_t>(golden.prompt.size()));
   std::vector<int32_t> tokens;
+  double sum_of_errors = 0, num_logprobs = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
     tokens.push_back(argmax(rows[i]));
     const std::vector<double> logprobs = log_softmax(rows[i]);
     for (const auto& [token, expected] : golden.top_logprobs[i]) {
       CAPTURE(i, token, expected);
-      CHECK(std::abs(logprobs.at(static_cast<size_t>(token)) - expected) <= tolerance);
+      const double error = std::abs(logprobs.at(static_cast<size_t>(token)) - expected);
+      CHECK(error <= (is_reference                ? kReferenceLogprobTolerance
+                      : token == golden.tokens[i] ? kGeneratedLogprobTolerance
+                                                  : kLogprobTolerance));
+      sum_of_errors += error;
+      ++num_logprobs;
     }
   }
+  CHECK(sum_of_errors / num_logprobs <=
+        (is_reference ? kReferenceLogprobTolerance : kMeanLogprobTolerance));
   CHECK(tokens == golden.tokens);
 }
 
