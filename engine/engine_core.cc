@@ -121,9 +121,13 @@ void EngineCore::report(const SequenceUpdate& update, Clock::TimePoint now) {
     // A finished sequence holds no blocks and has nothing computed any more.
     const int32_t processed =
         num_sampled > 0 ? sequence.num_prompt_tokens : sequence.num_computed_tokens;
-    sequence.sink->on_event(ProgressEvent{.processed = processed,
-                                          .total = sequence.num_prompt_tokens,
-                                          .cached = sequence.usage.cached_tokens});
+    // After a preemption within the prompt it reads again what was reported or cached already.
+    if (processed > std::max(sequence.num_reported_tokens, sequence.usage.cached_tokens)) {
+      sequence.num_reported_tokens = processed;
+      sequence.sink->on_event(ProgressEvent{.processed = processed,
+                                            .total = sequence.num_prompt_tokens,
+                                            .cached = sequence.usage.cached_tokens});
+    }
   }
   if (update.token != nullptr) {
     if (was_prefill_of_prompt) {

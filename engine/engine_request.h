@@ -71,7 +71,8 @@ struct SequenceUsage {
 struct QueuedEvent {
   int32_t position = 0;
 };
-/// Prefill went on. `processed` counts cached tokens too.
+/// Prefill went on. `processed` counts cached tokens too and only grows: what is computed again
+/// after a preemption is not progress.
 struct ProgressEvent {
   int32_t processed = 0;
   int32_t total = 0;

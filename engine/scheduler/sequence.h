@@ -38,6 +38,7 @@ struct Sequence {
   BlockTable block_table;              // covers at least num_computed_tokens
   std::vector<uint64_t> block_hashes;  // hash chain of full blocks of `tokens`, grown on demand
 
+  int32_t num_reported_tokens = 0;  // of the prompt, in the newest ProgressEvent
   SequenceUsage usage;
   Clock::TimePoint submitted_at{};
   Clock::TimePoint scheduled_at{};  // first time; usage.queue_seconds
