@@ -166,6 +166,8 @@ bool Engine::step() {
   return worked || had_mail;
 }
 
+void Engine::check_integrity() const { impl_->core.check_integrity(); }
+
 bool Engine::is_healthy() const { return impl_->is_healthy; }
 bool Engine::is_draining() const { return impl_->is_draining; }
 

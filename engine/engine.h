@@ -49,6 +49,9 @@ class Engine {
   /// whether anything happened. REQUIRES: start() was not called.
   bool step();
 
+  /// Recounts every block against every sequence; throws ContractError. For tests, beside step().
+  void check_integrity() const;
+
   /// Any thread. False after repeated device failures: the engine only refuses then.
   bool is_healthy() const;
   bool is_draining() const;

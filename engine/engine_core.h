@@ -36,6 +36,9 @@ class EngineCore {
 
   void finish_all(FinishReason reason, const Status& status);
 
+  /// Recounts every block against every sequence; throws ContractError. For tests, between turns.
+  void check_integrity() const { cache_.check_integrity(scheduler_.live_sequences()); }
+
   bool is_empty() const { return scheduler_.num_waiting() + scheduler_.num_running() == 0; }
   /// False once and for all after repeated failures.
   bool is_healthy() const { return is_healthy_; }
