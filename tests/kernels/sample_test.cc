@@ -76,6 +76,8 @@ TEST_CASE("sample: the contract, case by case") {
       {{.logits = logits, .uniform = 0.11}, 1},
       {{.logits = logits, .uniform = 0.51}, 2},
       {{.logits = logits, .uniform = 0.9999}, 3},
+      {{.logits = {1, 1, 1, 1}, .uniform = 0.5}, 2},  // reached is not exceeded
+      {{.logits = {-inf, 1, nan, 1}, .uniform = 0.0}, 1},
       {{.logits = logits, .top_k = 2, .uniform = 0.0}, 1},  // keeps 1 and 3: .4 .3
       {{.logits = logits, .top_k = 2, .uniform = 0.58}, 3},
       {{.logits = {1, 1, 1, 1}, .top_k = 2, .uniform = 0.99}, 1},  // ties at the edge: lower ids
