@@ -7,6 +7,12 @@
 #include "tests/support/backends.h"
 #include "tests/support/device_tensor.h"
 
+// Under AddressSanitizer an impossible allocation would end the process instead of failing.
+#if defined(__SANITIZE_ADDRESS__)
+extern "C" const char* __asan_default_options();
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+#endif
+
 namespace quire::test {
 namespace {
 
