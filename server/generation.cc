@@ -254,6 +254,7 @@ void Generation::on_progress(size_t choice_idx, const ProgressEvent& event) {
 
 void Generation::on_token(size_t choice_idx, TokenEvent event) {
   Choice& choice = choices_[choice_idx];
+  ++choice.num_tokens;
   if (!first_token_at_) first_token_at_ = context_.clock.now();
   DeltaEvent delta{
       .choice = static_cast<int32_t>(choice_idx), .text = {}, .logprobs = {}, .token_ids = {}};
@@ -347,7 +348,7 @@ Usage Generation::total_usage() const {
     const SequenceUsage& usage = choices_[i].usage;
     const bool is_first_of_prompt = i % static_cast<size_t>(request_.n) == 0;
     if (is_first_of_prompt) total.cached_tokens += usage.cached_tokens;
-    total.completion_tokens += usage.completion_tokens;
+    total.completion_tokens += choices_[i].num_tokens;
     total.blocks_attended += usage.blocks_attended;
     total.blocks_available += usage.blocks_available;
     total.queue_seconds = std::max(total.queue_seconds, usage.queue_seconds);

@@ -50,6 +50,7 @@ class Generation final : public RequestHandle::Cancellable,
     std::optional<SequenceId> sequence;
     std::optional<IncrementalDecoder> decoder;
     std::optional<StopMatcher> stop_matcher;
+    int32_t num_tokens = 0;  // sampled, the stop token included
     bool has_text = false;  // the echo went out
     bool stopped = false;   // by a stop string: later tokens are dropped
     bool finished = false;

@@ -49,11 +49,12 @@ class StopSignals {
     sigwait(&signals_, &number);
     return number;
   }
-  /// A second signal ends the process at once.
-  void restore() const {
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGINT, SIG_DFL);
-    pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
+  /// A second Ctrl-C ends the process at once; a second SIGTERM changes nothing.
+  void let_interrupt_kill() const {
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &interrupt, nullptr);
   }
 
  private:
@@ -119,7 +120,7 @@ class Server {
     log_ready(http, grpc.get());
 
     const int number = signals.wait();
-    signals.restore();
+    signals.let_interrupt_kill();
     spdlog::info("signal {}: draining for at most {} s", number, config_.drain_timeout);
     // Both protocols go on answering while the engine drains: what runs is finished, what comes
     // is told to come back (503, UNAVAILABLE).

@@ -23,6 +23,8 @@ namespace http = boost::beast::http;
 using boost::system::error_code;
 
 constexpr size_t kMaxInlineBodyBytes = 64 << 10;  // parsed on the I/O thread
+// Left alone the kernel hoards megabytes for a client that does not read.
+constexpr int kSendBufferBytes = 256 << 10;
 constexpr size_t kMaxPipelinedBytes = 64 << 10;
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr int64_t kMaxBodiesAtOnce = 8;  // times max_body_bytes, over all connections
@@ -140,7 +142,10 @@ HttpSession::~HttpSession() {
 void HttpSession::start() {
   error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-  asio::co_spawn(socket_.get_executor(), run(shared_from_this()), asio::detached);
+  socket_.set_option(Socket::send_buffer_size(kSendBufferBytes), ignored);
+  // The function object, and with it this session, lives until the coroutine has ended.
+  asio::co_spawn(
+      socket_.get_executor(), [self = shared_from_this()] { return self->run(); }, asio::detached);
 }
 
 void HttpSession::close_when_idle() {
@@ -162,7 +167,7 @@ void HttpSession::close_now() {
   });
 }
 
-HttpSession::Awaitable<void> HttpSession::run(std::shared_ptr<HttpSession> /*keeps_alive*/) {
+HttpSession::Awaitable<void> HttpSession::run() {
   try {
     bool goes_on = true;
     while (goes_on && !is_closed_ && !context_.is_stopping) goes_on = co_await serve_request();
@@ -201,7 +206,7 @@ HttpSession::Awaitable<bool> HttpSession::serve_request() {
   BodyBudget budget(context_);
   if (!co_await read_body(parser, budget)) co_return false;
   request.body = std::move(parser.get().body());
-  co_await answer_request(*match.route, std::move(request));
+  co_await answer_request(*match.route, request);
   co_return wire_.keep_alive && !is_client_gone_;
 }
 
@@ -225,13 +230,16 @@ HttpSession::Awaitable<bool> HttpSession::read_header(Parser& parser) {
   disarm_watchdog();
   if (!error) co_return true;
   if (error == http::error::header_limit) {
-    co_await refuse(
-        protocol_error_answer(431, "the request's header is too large", "header_too_large"));
+    const HttpAnswer refusal =
+        protocol_error_answer(431, "the request's header is too large", "header_too_large");
+    co_await refuse(refusal);
   } else if (error == http::error::end_of_stream || error == http::error::partial_message ||
              !is_http_error(error)) {
     is_client_gone_ = true;  // closed, reset or too slow: nobody to answer
   } else {
-    co_await refuse(protocol_error_answer(400, "this is not HTTP: " + error.message(), "bad_http"));
+    const HttpAnswer refusal =
+        protocol_error_answer(400, "this is not HTTP: " + error.message(), "bad_http");
+    co_await refuse(refusal);
   }
   co_return false;
 }
@@ -286,7 +294,8 @@ HttpSession::Awaitable<bool> HttpSession::read_body(Parser& parser, BodyBudget& 
   const bool wants_continue =
       boost::beast::iequals(parser.get()[http::field::expect], "100-continue");
   if (wants_continue && !parser.is_done() && buffer_.size() == 0) {
-    if (!co_await write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
+    const std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (!co_await write(go_on)) co_return false;
   }
   while (!parser.is_done()) {
     arm_watchdog(context_.config.body_stall_timeout_seconds);
@@ -298,14 +307,16 @@ HttpSession::Awaitable<bool> HttpSession::read_body(Parser& parser, BodyBudget& 
     disarm_watchdog();
     wire_.keep_alive = wire_.keep_alive && !error;
     if (error == http::error::body_limit) {
-      co_await refuse(protocol_error_answer(
+      const HttpAnswer refusal = protocol_error_answer(
           413, "the body has more than the " + std::to_string(max_bytes) + " bytes allowed",
-          "body_too_large"));
+          "body_too_large");
+      co_await refuse(refusal);
       co_return false;
     }
     if (is_timeout && !is_closed_) {
-      co_await refuse(
-          protocol_error_answer(408, "the body did not arrive in time", "request_timeout"));
+      const HttpAnswer refusal =
+          protocol_error_answer(408, "the body did not arrive in time", "request_timeout");
+      co_await refuse(refusal);
       co_return false;
     }
     if (error) {
@@ -314,15 +325,16 @@ HttpSession::Awaitable<bool> HttpSession::read_body(Parser& parser, BodyBudget& 
     }
     if (!budget.grow_to(parser.get().body().size())) {
       wire_.keep_alive = false;
-      co_await refuse(
-          error_answer(Status(StatusCode::kUnavailable, "too many large requests at once"), 1.0));
+      const HttpAnswer refusal =
+          error_answer(Status(StatusCode::kUnavailable, "too many large requests at once"), 1.0);
+      co_await refuse(refusal);
       co_return false;
     }
   }
   co_return true;
 }
 
-HttpSession::Awaitable<void> HttpSession::answer_request(const Route& route, HttpRequest request) {
+HttpSession::Awaitable<void> HttpSession::answer_request(const Route& route, HttpRequest& request) {
   ++answer_number_;
   is_answering_ = true;
   is_streaming_ = is_complete_ = is_client_gone_ = false;
@@ -374,7 +386,8 @@ void HttpSession::start_handler(const Route& route, HttpRequest request) {
 HttpSession::Awaitable<void> HttpSession::pump_answer() {
   while (!is_client_gone_ && !(is_complete_ && outbox_.empty())) {
     if (!outbox_.empty()) {
-      if (!co_await write(std::exchange(outbox_, {}))) is_client_gone_ = true;
+      const std::string piece = std::exchange(outbox_, {});
+      if (!co_await write(piece)) is_client_gone_ = true;
       continue;
     }
     const auto silent_since = std::chrono::steady_clock::now();
@@ -389,7 +402,7 @@ HttpSession::Awaitable<void> HttpSession::pump_answer() {
 }
 
 /// Returns false when the client is gone or takes nothing.
-HttpSession::Awaitable<bool> HttpSession::write(std::string bytes) {
+HttpSession::Awaitable<bool> HttpSession::write(const std::string& bytes) {
   size_t num_sent = 0;
   num_unsent_bytes_ = bytes.size();
   while (num_sent < bytes.size()) {
@@ -405,9 +418,10 @@ HttpSession::Awaitable<bool> HttpSession::write(std::string bytes) {
   co_return true;
 }
 
-HttpSession::Awaitable<void> HttpSession::refuse(HttpAnswer answer) {
+HttpSession::Awaitable<void> HttpSession::refuse(const HttpAnswer& answer) {
   count_answer(answer.status);
-  if (!co_await write(to_wire(answer, wire_))) is_client_gone_ = true;
+  const std::string wire = to_wire(answer, wire_);
+  if (!co_await write(wire)) is_client_gone_ = true;
 }
 
 /// A client that still sends would be answered with a reset, which can destroy the answer on its

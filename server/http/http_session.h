@@ -56,16 +56,18 @@ class HttpSession final : public std::enable_shared_from_this<HttpSession> {
   template <class T>
   using Awaitable = boost::asio::awaitable<T, Executor>;
 
-  Awaitable<void> run(std::shared_ptr<HttpSession> self);
+  // Coroutines take references to named values only: GCC 12 mislays class-type parameters and
+  // temporaries in coroutine frames.
+  Awaitable<void> run();
   Awaitable<bool> serve_request();
   Awaitable<bool> wait_for_first_byte();
   Awaitable<bool> read_header(Parser& parser);
   Awaitable<bool> read_body(Parser& parser, BodyBudget& budget);
   RouteMatch route_request(const Parser& parser, HttpRequest& request);
-  Awaitable<void> answer_request(const Route& route, HttpRequest request);
+  Awaitable<void> answer_request(const Route& route, HttpRequest& request);
   Awaitable<void> pump_answer();
-  Awaitable<bool> write(std::string bytes);
-  Awaitable<void> refuse(HttpAnswer answer);
+  Awaitable<bool> write(const std::string& bytes);
+  Awaitable<void> refuse(const HttpAnswer& answer);
   Awaitable<void> linger();
   Awaitable<void> wait_for_signal(double seconds);
 

@@ -91,7 +91,7 @@ def test_truncated_weights(tmp_path):
 @pytest.mark.parametrize("lie", ["offset", "shape", "dtype", "missing", "header"])
 def test_lying_weights(tmp_path, lie):
     weights = copy_model(tmp_path) / "model.safetensors"
-    name = "model.layers.1.mlp.down_proj.weight"
+    name = told = "model.layers.1.mlp.down_proj.weight"
 
     def change(header):
         if lie == "offset":
@@ -102,13 +102,15 @@ def test_lying_weights(tmp_path, lie):
             header[name]["dtype"] = "F64"
         elif lie == "missing":
             del header[name]
+            nonlocal told
+            told = "belong to no tensor"
 
     if lie == "header":
         weights.write_bytes(struct.pack("<Q", 2 ** 62) + weights.read_bytes()[8:])
-        name = "safetensors"
+        told = "safetensors"
     else:
         rewrite_header(weights, change)
-    assert_refuses_to_start("--model", str(weights.parent), "--port", "0", mentions=name)
+    assert_refuses_to_start("--model", str(weights.parent), "--port", "0", mentions=told)
 
 
 def test_health_routes_and_banner(server):
