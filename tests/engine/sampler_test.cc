@@ -94,7 +94,7 @@ TEST_CASE("Philox gives its published answers", "[random_stream]") {
         Words{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu});
 }
 
-TEST_CASE("The random stream fills [0, 1) evenly, along indices and along seeds",
+TEST_CASE("The random stream fills 0 to 1 evenly, along indices and along seeds",
           "[random_stream]") {
   // Deterministic: the same 16,000 numbers on every machine. Chi-square with 15 degrees of freedom
   // exceeds 37.7 for one good generator in a thousand.

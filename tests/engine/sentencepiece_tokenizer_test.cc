@@ -305,7 +305,7 @@ TEST_CASE("A tokenizer.model that is none is refused with a reason") {
   }
 }
 
-TEST_CASE("Piece types: those that were written; damage never leads outside the bytes") {
+TEST_CASE("Piece types: those that were written, and damage never leads outside the bytes") {
   SentencePieceTestModel model({"<|user|>"});
   model.add("ab", -1);
   const auto types = read_piece_types(model.serialize());

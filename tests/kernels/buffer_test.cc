@@ -9,7 +9,7 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-TEST_CASE("workspace: aligned, disjoint pieces; mark and rewind; the peak is kept") {
+TEST_CASE("workspace: aligned, disjoint pieces, mark and rewind, the peak is kept") {
   const auto backend = make_test_backend("reference");
   Workspace workspace(backend->allocate(1024));
   const TensorView a = workspace.take<BFloat16>({3, 5});
