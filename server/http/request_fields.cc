@@ -8,6 +8,7 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr size_t kComplaintHead = 160, kComplaintTail = 60;  // bytes: where, and what stands there
 constexpr double kLargestExactInteger = 9007199254740992.0;  // 2^53
 
 /// Counts brackets and commas outside strings. Says nothing about well-formedness.
@@ -41,11 +42,16 @@ Status check_limits(std::string_view text, const JsonLimits& limits) {
   return {};
 }
 
-/// The parser's complaint without its own bookkeeping ("[json.exception.parse_error.101] ").
+/// The parser's complaint without its own bookkeeping ("[json.exception.parse_error.101] "). It
+/// quotes all of the string or number that it stopped in, which may be a whole document.
 std::string complaint(const Json::exception& error) {
   std::string what = error.what();
   const size_t end = what.find("] ");
-  return end == std::string::npos ? what : what.substr(end + 2);
+  if (end != std::string::npos) what.erase(0, end + 2);
+  if (what.size() > kComplaintHead + kComplaintTail) {
+    what.replace(kComplaintHead, what.size() - kComplaintHead - kComplaintTail, " ... ");
+  }
+  return what;
 }
 
 }  // namespace
@@ -67,6 +73,9 @@ std::optional<int64_t> integer_value(const Json& value) {
 
 Result<Json> parse_json_object(std::string_view text, const JsonLimits& limits) {
   if (text.empty()) return invalid_argument("the body is empty; it must be a JSON object");
+  if (text.find('\0') != std::string_view::npos) {  // to the parser it is the end of the text
+    return invalid_argument("the body is not valid JSON: it has a NUL byte");
+  }
   const Status within = check_limits(text, limits);
   if (!within.ok()) return within;
   try {
