@@ -14,8 +14,9 @@ constexpr int32_t kMaxTopK = 256;  // of a request; scratch memory grows with it
 
 std::string model_name(const ServerConfig& config) {
   if (!config.served_model_name.empty()) return config.served_model_name;
-  std::filesystem::path folder = config.model.lexically_normal();
-  if (!folder.has_filename()) folder = folder.parent_path();
+  std::filesystem::path folder =
+      (std::filesystem::current_path() / config.model).lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();  // a slash at the end
   return folder.filename().string();
 }
 
