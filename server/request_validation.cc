@@ -24,6 +24,18 @@ std::string number_text(double value) {
   return text;
 }
 
+/// Such a request can never run. Told to wait for room in the queue, a client would come back
+/// forever.
+Status check_context(const GenerateRequest& request, const ServiceConfig& config) {
+  const int64_t num_wanted = request.max_tokens.value_or(0);
+  if (num_wanted <= config.max_model_len) return {};
+  return invalid_argument("This model's maximum context length is " +
+                              std::to_string(config.max_model_len) +
+                              " tokens. However, you requested " + std::to_string(num_wanted) +
+                              " in the completion alone (max_tokens).",
+                          "max_tokens", "context_length_exceeded");
+}
+
 /// Collects the first violation.
 class Checker {
  public:
@@ -122,7 +134,9 @@ int64_t num_choices(const GenerateRequest& request) {
   } else if (const auto* ids = std::get_if<GenerateRequest::TokenInput>(&request.input)) {
     num_prompts = static_cast<int64_t>(ids->prompts.size());
   }
-  return request.n * num_prompts;
+  int64_t product = 0;
+  if (!__builtin_mul_overflow(request.n, num_prompts, &product)) return product;
+  return request.n > 0 ? INT64_MAX : INT64_MIN;
 }
 
 int64_t estimate_tokens(const GenerateRequest& request) {
@@ -171,7 +185,7 @@ Status validate(const GenerateRequest& request, const ServiceConfig& config, int
   if (request.timeout_seconds) {
     check.in_range("timeout", *request.timeout_seconds, 0.001, kMaxTimeoutSeconds);
   }
-  return check.status();
+  return check.status().ok() ? check_context(request, config) : check.status();
 }
 
 }  // namespace quire

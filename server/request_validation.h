@@ -9,15 +9,15 @@
 
 namespace quire {
 
-/// Everything about a request that can be judged without tokenising it: the range of every number
-/// and the number of choices. One place for both protocols, so that they refuse the same things in
-/// the same words. kInvalidArgument with the field as param.
+/// Everything about a request that can be judged without tokenising it: the range of every number,
+/// the number of choices, a completion longer than the context. One place for both protocols, so
+/// that they refuse the same things in the same words. kInvalidArgument with the field as param.
 Status validate(const GenerateRequest& request, const ServiceConfig& config, int32_t vocab_size);
 
 /// kNotFound (detail "model_not_found") unless `model` is served. Empty means the served one.
 Status check_served(const ServiceConfig& config, const std::string& model);
 
-/// Choices the request makes: n for each prompt.
+/// Choices the request makes: n for each prompt. Saturates: n may be out of range.
 int64_t num_choices(const GenerateRequest& request);
 
 /// Tokens to count before the text is tokenised: about 3 bytes a token, and the completions asked

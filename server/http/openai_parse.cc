@@ -15,6 +15,9 @@ constexpr std::array kReservedTemplateKeys = {
     "messages",  "tools",     "documents", "chat_template",         "add_generation_prompt",
     "bos_token", "eos_token", "tokenize",  "continue_final_message"};
 
+// As for max_tokens; here the complaint can name the field that was given.
+constexpr int64_t kMaxCompletionTokens = int64_t{1} << 30;
+
 Status not_supported(const std::string& param, const std::string& what) {
   return invalid_argument(what + " is not supported", param);
 }
@@ -223,7 +226,10 @@ void read_chat_logprobs(const RequestFields& fields, GenerateRequest& request) {
 void read_max_completion_tokens(const RequestFields& fields, GenerateRequest& request) {
   const std::optional<int64_t> max_tokens = fields.integer("max_completion_tokens");
   if (!max_tokens) return;
-  if (*max_tokens < 1) fields.fail("max_completion_tokens", "must be at least 1");
+  if (*max_tokens < 1 || *max_tokens > kMaxCompletionTokens) {
+    fields.fail("max_completion_tokens",
+                "must be between 1 and " + std::to_string(kMaxCompletionTokens));
+  }
   request.max_tokens = max_tokens;
 }
 
