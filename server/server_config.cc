@@ -11,6 +11,27 @@ namespace quire {
 namespace {
 
 constexpr int kBadSettings = 2;
+constexpr uint64_t kMaxBytes = uint64_t{1} << 50;
+
+/// A number of bytes with or without a unit. The bound also catches "-1", which CLI11 reads as the
+/// largest number there is.
+CLI::Option* add_size_option(CLI::App& app, const char* name, uint64_t& target, uint64_t least,
+                             const char* help) {
+  return app.add_option(name, target, help)
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(least, kMaxBytes));
+}
+
+/// CLI::Range lets NaN through.
+CLI::Validator seconds_between(double low, double high) {
+  const auto check = [low, high](const std::string& text) -> std::string {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= low && value <= high) return {};
+    return "Value " + text + " not in range " + CLI::detail::to_string(low) + " to " +
+           CLI::detail::to_string(high);
+  };
+  return CLI::Validator(check, "SECONDS");
+}
 
 void add_model_options(CLI::App& app, ServerConfig& config) {
   app.add_option("--model", config.model, "Hugging Face folder; default: the bundled quire-4m");
@@ -22,9 +43,8 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
   app.add_option("--max-model-len", config.max_model_len,
                  "tokens of prompt and completion; 0: the model's, or what the KV pool holds")
       ->check(CLI::Range(0, 1 << 30));
-  app.add_option("--kv-cache-memory", config.kv_cache_memory,
-                 "bytes of the KV pool, like 8GiB; 0: half of the free memory")
-      ->transform(CLI::AsSizeValue(false));
+  add_size_option(app, "--kv-cache-memory", config.kv_cache_memory, 0,
+                  "bytes of the KV pool, like 8GiB; 0: half of the free memory");
   app.add_flag("--no-prefix-cache", config.no_prefix_cache, "never reuse blocks between requests");
 }
 
@@ -57,9 +77,9 @@ void add_scheduling_options(CLI::App& app, ServerConfig& config) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
   app.add_option("--request-timeout", config.request_timeout, "seconds per request; 0: none")
-      ->check(CLI::Range(0.0, 604800.0));
+      ->check(seconds_between(0, 604800));
   app.add_option("--drain-timeout", config.drain_timeout, "seconds to finish after SIGTERM")
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(seconds_between(0, 86400))
       ->capture_default_str();
 }
 
@@ -76,16 +96,15 @@ void add_network_options(CLI::App& app, ServerConfig& config) {
       ->take_all()
       ->allow_extra_args(false);
   app.add_option("--api-key-file", config.api_key_file, "file with one key a line");
-  app.add_option("--max-body-size", config.max_body_size, "bytes of a request, like 64MiB")
-      ->transform(CLI::AsSizeValue(false));
-  app.add_option("--max-unsent-stream-bytes", config.max_unsent_stream_bytes,
-                 "a client further behind than this is cut off")
-      ->transform(CLI::AsSizeValue(false));
+  add_size_option(app, "--max-body-size", config.max_body_size, 1,
+                  "bytes of a request, like 64MiB");
+  add_size_option(app, "--max-unsent-stream-bytes", config.max_unsent_stream_bytes, 1,
+                  "a client further behind than this is cut off");
   app.add_option("--max-connections", config.max_connections, "open HTTP connections")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--keepalive", config.keepalive, "seconds between comments on silent streams")
-      ->check(CLI::Range(0.01, 3600.0))
+      ->check(seconds_between(0.01, 3600))
       ->capture_default_str();
   app.add_option("--http-threads", config.http_threads, "I/O threads")
       ->check(CLI::Range(1, 256))
@@ -134,6 +153,7 @@ void read_key_file(ServerConfig& config) {
   size_t num_keys = 0;
   for (std::string line; std::getline(file, line);) {
     line.erase(line.find_last_not_of(" \t\r") + 1);
+    line.erase(0, line.find_first_not_of(" \t"));  // an indented comment is no key
     if (line.empty() || line.starts_with('#')) continue;
     config.api_keys.push_back(line);
     ++num_keys;
@@ -141,6 +161,16 @@ void read_key_file(ServerConfig& config) {
   if (num_keys == 0) {
     throw std::runtime_error("--api-key-file: no key in " + config.api_key_file.string());
   }
+}
+
+/// What CLI11 says about the file: "INI was not able to parse <key>", or "<section>.++".
+std::string unknown_key_text(const std::string& what) {
+  constexpr std::string_view kUnknown = "INI was not able to parse ";
+  if (!what.starts_with(kUnknown)) return "--config: " + what;
+  std::string key = what.substr(kUnknown.size());
+  if (!key.ends_with(".++")) return "--config: unknown key " + key;
+  key.resize(key.size() - 3);
+  return "--config: unknown section " + key + "; keys stand without one";
 }
 
 std::string first_line(std::string text) {
@@ -169,6 +199,8 @@ ServerConfig parse_command_line(int argc, const char* const* argv) {
     std::ostringstream out, unused;
     app.exit(success, out, unused);
     throw CommandLineExit{0, out.str()};
+  } catch (const CLI::ConfigError& error) {
+    throw CommandLineExit{kBadSettings, unknown_key_text(first_line(error.what()))};
   } catch (const CLI::ParseError& error) {
     throw CommandLineExit{kBadSettings, first_line(error.what())};
   }
