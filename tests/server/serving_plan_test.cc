@@ -1,0 +1,232 @@
+#include "server/serving_plan.h"
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+
+#include "server/banner.h"
+
+namespace quire {
+namespace {
+
+using Catch::Matchers::Contains;
+
+/// 2 layers, 2 KV heads of 8, blocks of 16 tokens.
+ModelConfig small_model() {
+  ModelConfig model;
+  model.architecture = "LlamaForCausalLM";
+  model.vocab_size = 100;
+  model.hidden_size = 32;
+  model.num_layers = 2;
+  model.num_heads = 4;
+  model.num_kv_heads = 2;
+  model.head_dim = 8;
+  model.max_position_embeddings = 4096;
+  model.eos_token_ids = {2};
+  model.moba = MobaConfig{.block_size = 16, .top_k = 3};
+  return model;
+}
+
+/// K and V of 16 tokens and one centroid, 2 heads of 8, two bytes each, in 2 layers.
+constexpr uint64_t kBlockBytes = 2 * (2 * 16 + 1) * 2 * 8 * 2;
+
+ServerConfig model_at(const std::string& path) {
+  ServerConfig config;
+  config.model = path;
+  return config;
+}
+
+std::string complaint_about(const ServerConfig& config, uint64_t available_bytes,
+                            const ModelConfig& model = small_model()) {
+  try {
+    make_serving_plan(config, model, available_bytes);
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST_CASE("the pool has as many blocks as its memory holds") {
+  ServerConfig config;
+  config.kv_cache_memory = 100 * kBlockBytes;
+  CHECK(make_serving_plan(config, small_model(), 0).kv.num_blocks == 100);
+  config.kv_cache_memory += kBlockBytes - 1;
+  const ServingPlan plan = make_serving_plan(config, small_model(), 0);
+  CHECK(plan.kv.num_blocks == 100);
+  CHECK(plan.kv_bytes == static_cast<int64_t>(100 * kBlockBytes));
+  CHECK(plan.engine.num_blocks == 100);
+  CHECK(plan.kv.block_size == 16);
+  CHECK(plan.kv.num_layers == 2);
+  config.kv_cache_memory = 2 * kBlockBytes - 1;
+  CHECK(make_serving_plan(config, small_model(), 0).kv.num_blocks == 1);
+}
+
+TEST_CASE("unasked the pool takes half of the free memory and room for four full requests") {
+  const ServerConfig config;
+  CHECK(make_serving_plan(config, small_model(), 200 * kBlockBytes).kv.num_blocks == 100);
+  CHECK(make_serving_plan(config, small_model(), uint64_t{1} << 50).kv.num_blocks == 4 * 4096 / 16);
+  // Memory that cannot be found out is taken for a gibibyte.
+  CHECK(make_serving_plan(config, small_model(), 0).kv.num_blocks == 4 * 4096 / 16);
+  ServerConfig shorter;
+  shorter.max_model_len = 100;  // 7 blocks
+  CHECK(make_serving_plan(shorter, small_model(), uint64_t{1} << 50).kv.num_blocks == 28);
+}
+
+TEST_CASE("what is asked for is taken whatever is free") {
+  ServerConfig config;
+  config.kv_cache_memory = 5000 * kBlockBytes;
+  CHECK(make_serving_plan(config, small_model(), kBlockBytes).kv.num_blocks == 5000);
+  config.kv_cache_memory = UINT64_MAX;
+  CHECK(make_serving_plan(config, small_model(), 0).kv.num_blocks == INT32_MAX);
+}
+
+TEST_CASE("the context is the model's or what the pool holds") {
+  ServerConfig config;
+  config.kv_cache_memory = 1000 * kBlockBytes;
+  CHECK(make_serving_plan(config, small_model(), 0).engine.max_model_len == 4096);
+  config.kv_cache_memory = 10 * kBlockBytes;
+  const ServingPlan plan = make_serving_plan(config, small_model(), 0);
+  CHECK(plan.engine.max_model_len == 160);
+  CHECK(plan.service.max_model_len == 160);
+  config.max_model_len = 160;
+  CHECK(make_serving_plan(config, small_model(), 0).engine.max_model_len == 160);
+}
+
+TEST_CASE("a pool that holds no full request is refused with both numbers") {
+  ServerConfig config;
+  config.kv_cache_memory = 10 * kBlockBytes;
+  config.max_model_len = 161;
+  CHECK_THAT(complaint_about(config, 0), Contains("--max-model-len") && Contains("161") &&
+                                             Contains("160") && Contains("--kv-cache-memory"));
+  config.kv_cache_memory = 0;
+  CHECK_THAT(complaint_about(config, 20 * kBlockBytes), Contains("161") && Contains("160"));
+}
+
+TEST_CASE("a pool without a block is refused with the bytes of one") {
+  ServerConfig config;
+  config.kv_cache_memory = kBlockBytes - 1;
+  CHECK_THAT(complaint_about(config, 0),
+             Contains("--kv-cache-memory") && Contains(std::to_string(kBlockBytes)));
+  CHECK_THAT(complaint_about(ServerConfig(), 2 * kBlockBytes - 2), Contains("hold no block"));
+}
+
+TEST_CASE("a context longer than the model's is refused") {
+  ServerConfig config;
+  config.max_model_len = 4097;
+  CHECK_THAT(complaint_about(config, 0),
+             Contains("--max-model-len") && Contains("4097") && Contains("4096"));
+}
+
+TEST_CASE("a step must have a token for each sequence") {
+  ServerConfig config;
+  config.max_num_seqs = 65;
+  config.max_step_tokens = 64;
+  CHECK_THAT(complaint_about(config, 0), Contains("--max-step-tokens") && Contains("65"));
+  config.max_step_tokens = 65;
+  CHECK(complaint_about(config, 0) == "accepted");
+}
+
+TEST_CASE("weights that were not trained for blocks attend fully until somebody asks") {
+  ModelConfig model = small_model();
+  model.moba.reset();
+  ServerConfig config;
+  CHECK(choose_moba(config, model).prefill == AttentionMode::kFull);
+  CHECK(choose_moba(config, model).decode == AttentionMode::kFull);
+  config.moba_prefill = "moba";
+  CHECK(choose_moba(config, model).prefill == AttentionMode::kMoba);
+  CHECK(choose_moba(config, model).decode == AttentionMode::kFull);
+}
+
+TEST_CASE("settings override the model's blocks one by one") {
+  ServerConfig config;
+  CHECK(choose_moba(config, small_model()).block_size == 16);
+  CHECK(choose_moba(config, small_model()).top_k == 3);
+  CHECK(choose_moba(config, small_model()).decode == AttentionMode::kMoba);
+  config.moba_top_k = 5;
+  config.moba_decode = "full";
+  config.has_full_layers = true;
+  config.moba_full_layers = {1};
+  const MobaConfig moba = choose_moba(config, small_model());
+  CHECK(moba.block_size == 16);
+  CHECK(moba.top_k == 5);
+  CHECK(moba.prefill == AttentionMode::kMoba);
+  CHECK(moba.decode == AttentionMode::kFull);
+  CHECK(moba.full_attention_layers == std::vector<int32_t>{1});
+  config.moba_full_layers = {2};
+  CHECK_THROWS_AS(choose_moba(config, small_model()), LoadError);
+}
+
+TEST_CASE("the server's attention is the engine's and leaves the cache's shape alone") {
+  ServerConfig config;
+  config.attention = "full";
+  const ServingPlan plan = make_serving_plan(config, small_model(), 0);
+  CHECK(plan.engine.moba.prefill == AttentionMode::kFull);
+  CHECK(plan.engine.moba.decode == AttentionMode::kFull);
+  CHECK(plan.engine.moba.block_size == 16);
+  config.attention = "moba";
+  CHECK(make_serving_plan(config, small_model(), 0).engine.moba.decode == AttentionMode::kMoba);
+  CHECK(make_serving_plan(ServerConfig(), small_model(), 0).engine.moba.prefill ==
+        AttentionMode::kMoba);
+}
+
+TEST_CASE("a model is named by its flag or by its folder") {
+  const auto name_of = [](const ServerConfig& config) {
+    return make_serving_plan(config, small_model(), 0).service.model_name;
+  };
+  CHECK(name_of(model_at("/models/llama-8b")) == "llama-8b");
+  CHECK(name_of(model_at("/models/llama-8b/")) == "llama-8b");
+  CHECK(name_of(model_at("models/x/../llama-8b")) == "llama-8b");
+  const std::string here = std::filesystem::current_path().filename().string();
+  CHECK(name_of(model_at(".")) == here);
+  CHECK(name_of(model_at("./")) == here);
+  CHECK(name_of(model_at("..")) ==
+        std::filesystem::current_path().parent_path().filename().string());
+  ServerConfig named = model_at("/models/llama-8b");
+  named.served_model_name = "mine";
+  CHECK(name_of(named) == "mine");
+}
+
+TEST_CASE("limits of the settings reach the parts that keep them") {
+  ServerConfig config;
+  config.max_queued_requests = 5;
+  config.max_queued_tokens = 6000;
+  config.max_num_seqs = 7;
+  config.max_step_tokens = 800;
+  config.no_prefix_cache = true;
+  config.max_body_size = 9000;
+  config.request_timeout = 12.5;
+  const ServingPlan plan = make_serving_plan(config, small_model(), 0);
+  CHECK(plan.engine.max_queued_requests == 5);
+  CHECK(plan.engine.max_queued_tokens == 6000);
+  CHECK(plan.engine.max_num_seqs == 7);
+  CHECK(plan.engine.max_step_tokens == 800);
+  CHECK_FALSE(plan.engine.enable_prefix_cache);
+  CHECK(plan.http.max_body_bytes == 9000);
+  CHECK(plan.service.default_timeout_seconds == 12.5);
+  CHECK(plan.service.eos_token_ids == std::vector<TokenId>{2});
+  CHECK_FALSE(make_serving_plan({}, small_model(), 0).service.default_timeout_seconds);
+}
+
+TEST_CASE("the fingerprint changes with the attention and with nothing of the machine") {
+  const std::string usual = make_serving_plan({}, small_model(), 0).service.system_fingerprint;
+  CHECK_THAT(usual, Catch::Matchers::StartsWith("fp_"));
+  CHECK(make_serving_plan({}, small_model(), 50 * kBlockBytes).service.system_fingerprint == usual);
+  ServerConfig config;
+  config.moba_top_k = 4;
+  CHECK(make_serving_plan(config, small_model(), 0).service.system_fingerprint != usual);
+}
+
+TEST_CASE("the banner's numbers are readable") {
+  CHECK(format_count(0) == "0");
+  CHECK(format_count(999) == "999");
+  CHECK(format_count(1000) == "1,000");
+  CHECK(format_count(1048576) == "1,048,576");
+  CHECK(format_bytes(0) == "0 B");
+  CHECK(format_bytes(1023) == "1023 B");
+  CHECK(format_bytes(1536) == "1.50 KiB");
+  CHECK(format_bytes(int64_t{3} << 29) == "1.50 GiB");
+}
+
+}  // namespace
+}  // namespace quire
