@@ -76,22 +76,26 @@ struct HttpServer::Impl {
                           });
   }
 
+  /// No session may be destroyed while the mutex is held: its end takes it.
   void add_session(HttpSession::Socket socket) {
-    const std::lock_guard lock(mutex);
-    if (sessions.size() >= static_cast<size_t>(config.max_connections)) return;  // closes it
-    const uint64_t number = next_session++;
-    auto session = std::make_shared<HttpSession>(std::move(socket), context, [this, number] {
-      const std::lock_guard inner_lock(mutex);
-      sessions.erase(number);
-      session_gone.notify_all();
-    });
-    sessions[number] = session;
+    std::shared_ptr<HttpSession> session;
+    {
+      const std::lock_guard lock(mutex);
+      if (sessions.size() >= static_cast<size_t>(config.max_connections)) return;  // closes it
+      const uint64_t number = next_session++;
+      session = std::make_shared<HttpSession>(std::move(socket), context, [this, number] {
+        const std::lock_guard inner_lock(mutex);
+        sessions.erase(number);
+        session_gone.notify_all();
+      });
+      sessions[number] = session;
+    }
     session->start();
   }
 
   std::vector<std::shared_ptr<HttpSession>> live_sessions() {
-    const std::lock_guard lock(mutex);
     std::vector<std::shared_ptr<HttpSession>> live;
+    const std::lock_guard lock(mutex);
     for (const auto& [number, weak] : sessions) {
       if (auto session = weak.lock()) live.push_back(std::move(session));
     }
