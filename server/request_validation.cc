@@ -8,6 +8,7 @@ namespace quire {
 namespace {
 
 constexpr int64_t kBytesPerToken = 3;
+constexpr size_t kMaxQuotedBytes = 256;  // of a model's name in a complaint
 constexpr size_t kMaxStopStrings = 4;
 constexpr size_t kMaxStopBytes = 1024;
 constexpr size_t kMaxStopTokens = 64;
@@ -123,7 +124,8 @@ Status check_served(const ServiceConfig& config, const std::string& model) {
       model.empty() || model == config.model_name ||
       std::ranges::find(config.model_aliases, model) != config.model_aliases.end();
   if (is_served) return {};
-  return Status(StatusCode::kNotFound, "the model '" + model + "' does not exist", "model",
+  return Status(StatusCode::kNotFound,
+                "the model '" + model.substr(0, kMaxQuotedBytes) + "' does not exist", "model",
                 "model_not_found");
 }
 

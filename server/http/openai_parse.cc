@@ -18,6 +18,8 @@ constexpr std::array kReservedTemplateKeys = {
 // As for max_tokens; here the complaint can name the field that was given.
 constexpr int64_t kMaxCompletionTokens = int64_t{1} << 30;
 
+constexpr size_t kMaxQuotedBytes = 64;  // of a client's text in a complaint
+
 Status not_supported(const std::string& param, const std::string& what) {
   return invalid_argument(what + " is not supported", param);
 }
@@ -150,9 +152,9 @@ std::string read_content(Json& content, const std::string& path, Status& status)
     const std::string type = part.text("type").value_or("");
     if (type != "text") {
       if (status.ok()) {
-        status =
-            invalid_argument("a content part of type '" + type + "' is not supported; only text is",
-                             part_path + ".type");
+        status = invalid_argument("a content part of type '" + type.substr(0, kMaxQuotedBytes) +
+                                      "' is not supported; only text is",
+                                  part_path + ".type");
       }
       return {};
     }

@@ -252,6 +252,12 @@ TEST_CASE("a model is served under its names and under no name") {
   }
 }
 
+TEST_CASE("a model's name as long as a book is not repeated") {
+  const Status status = check_served(service_config(), std::string(1'000'000, 'x'));
+  CHECK(status.detail() == "model_not_found");
+  CHECK(status.message().size() < 400);
+}
+
 TEST_CASE("choices are counted over the prompts") {
   GenerateRequest request = token_request({{1}, {2}, {3}});
   request.n = 4;
