@@ -35,7 +35,7 @@ class Tokenizer {
   virtual std::optional<TokenId> bos() const = 0;
 
   /// Text of the ids as one string, with what the first word's leading space needs undone:
-  /// decode(encode(x)) == x for valid UTF-8 x that the vocabulary can spell.
+  /// decode(encode(x)) is x as the model's normaliser leaves it.
   virtual std::string decode(const std::vector<TokenId>& tokens, bool skip_special) const = 0;
 };
 

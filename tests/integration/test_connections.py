@@ -61,6 +61,12 @@ def test_five_hundred_idle_connections_disturb_nobody(server, make_text):
     server.wait_for(lambda: server.metric("quire_http_open_connections") < 50)
 
 
+def test_connections_that_close_at_once_do_not_stop_accepting(server):
+    for _ in range(3000):
+        socket.create_connection(("127.0.0.1", server.port), timeout=60).close()
+    assert server.get("/livez").status_code == 200
+
+
 def test_keep_alive_and_requests_in_a_row(server):
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
     for _ in range(3):

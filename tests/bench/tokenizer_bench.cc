@@ -1,0 +1,64 @@
+// Bytes per second of the bundled model's tokenizer on a long text. QUIRE_BENCH_TEXT names a file;
+// without it the text is the prose that comes with Debian's Python.
+
+#include <benchmark/benchmark.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "engine/text/sentencepiece_tokenizer.h"
+
+namespace quire {
+namespace {
+
+constexpr size_t kTextBytes = 4 << 20;
+
+/// `kTextBytes` of the file. It is read again and again if it is shorter; a number between two
+/// readings keeps them from being the same bytes.
+std::string long_text() {
+  const char* named = std::getenv("QUIRE_BENCH_TEXT");
+  std::ifstream file(named != nullptr ? named : "/usr/lib/python3.11/pydoc_data/topics.py");
+  const std::string once{std::istreambuf_iterator<char>(file), {}};
+  std::string text;
+  for (int round = 0; !once.empty() && text.size() < kTextBytes; ++round) {
+    text += std::to_string(round) + ' ' + once;
+  }
+  text.resize(std::min(text.size(), kTextBytes));
+  return text;
+}
+
+const std::filesystem::path kModelFile = QUIRE_SOURCE_DIR "/models/quire-4m/tokenizer.model";
+
+void encode_in_pieces(benchmark::State& state) {
+  const SentencePieceTokenizer tokenizer(kModelFile, static_cast<int>(state.range(0)));
+  const std::string text = long_text();
+  if (text.empty()) return state.SkipWithError("no text: set QUIRE_BENCH_TEXT");
+  for (auto _ : state) benchmark::DoNotOptimize(tokenizer.encode(text));
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * text.size()));
+}
+BENCHMARK(encode_in_pieces)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime();
+
+void encode_in_one_library_call(benchmark::State& state) {
+  const SentencePieceTokenizer tokenizer(kModelFile, 1);
+  const std::string text = long_text();
+  if (text.empty()) return state.SkipWithError("no text: set QUIRE_BENCH_TEXT");
+  for (auto _ : state) benchmark::DoNotOptimize(tokenizer.encode_in_one_call(text));
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * text.size()));
+}
+BENCHMARK(encode_in_one_library_call)->UseRealTime();
+
+void decode(benchmark::State& state) {
+  const SentencePieceTokenizer tokenizer(kModelFile, 1);
+  const auto tokens = tokenizer.encode(long_text());
+  if (tokens.empty()) return state.SkipWithError("no text: set QUIRE_BENCH_TEXT");
+  for (auto _ : state) benchmark::DoNotOptimize(tokenizer.decode(tokens, true));
+  state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * tokens.size()));
+}
+BENCHMARK(decode)->UseRealTime();
+
+}  // namespace
+}  // namespace quire
+
+BENCHMARK_MAIN();
