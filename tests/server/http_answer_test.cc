@@ -52,7 +52,8 @@ TEST_CASE("an HTTP 1.0 client gets no chunks") {
   CHECK_THAT(stream_head(kOldWire), StartsWith("HTTP/1.0 200") && !Contains("chunked"));
   CHECK(stream_piece("data: 1\n\n", kOldWire) == "data: 1\n\n");
   CHECK(stream_end(kOldWire).empty());
-  CHECK_THAT(to_wire({.body = {}, .headers = {}}, kOldWire), Contains("\r\nConnection: keep-alive\r\n"));
+  CHECK_THAT(to_wire({.body = {}, .headers = {}}, kOldWire),
+             Contains("\r\nConnection: keep-alive\r\n"));
 }
 
 TEST_CASE("every route of the contract is found by its method") {
