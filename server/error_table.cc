@@ -33,4 +33,10 @@ const HttpError& http_error(StatusCode code) {
   return kTable.front().second;
 }
 
+std::string error_code(const Status& status) {
+  if (!status.detail().empty()) return status.detail();
+  const char* code = http_error(status.code()).code;
+  return code != nullptr ? code : "";
+}
+
 }  // namespace quire

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "engine/core/status.h"
 
 namespace quire {
@@ -14,5 +16,8 @@ struct HttpError {
 
 /// THE table from code to HTTP. REQUIRES: code is not kOk.
 const HttpError& http_error(StatusCode code);
+
+/// What both protocols call the error: its detail, else the table's code; may be empty.
+std::string error_code(const Status& status);
 
 }  // namespace quire

@@ -1,14 +1,15 @@
 #include "server/request_validation.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
+#include <string_view>
 
 namespace quire {
 namespace {
 
 constexpr int64_t kBytesPerToken = 3;
-constexpr size_t kMaxQuotedBytes = 256;  // of a model's name in a complaint
 constexpr size_t kMaxStopStrings = 4;
 constexpr size_t kMaxStopBytes = 1024;
 constexpr size_t kMaxStopTokens = 64;
@@ -16,6 +17,18 @@ constexpr size_t kMaxLogitBias = 4096;
 constexpr int64_t kMaxPriority = 1'000'000;
 constexpr int64_t kMaxTopLogprobs = 20;
 constexpr double kMaxTimeoutSeconds = 7 * 86400;
+constexpr size_t kMaxQuotedBytes = 256;  // of a model's name in a complaint
+constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
+                                                    "tool"};
+
+/// The start of what a client sent, short enough for an error message in a header; ends between
+/// characters.
+std::string shortened(const std::string& text) {
+  if (text.size() <= kMaxQuotedBytes) return text;
+  size_t end = kMaxQuotedBytes;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end) + "…";
+}
 
 std::string number_text(double value) {
   if (std::isnan(value)) return "NaN";
@@ -62,11 +75,21 @@ class Checker {
   Status status_;
 };
 
+void check_messages(Checker& check, const std::vector<ChatMessage>& messages) {
+  check.that(!messages.empty(), "messages", "messages must hold at least one message");
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (std::ranges::find(kRoles, messages[i].role) != kRoles.end()) continue;
+    const std::string param = "messages[" + std::to_string(i) + "].role";
+    check.that(false, param.c_str(), param + " must be system, developer, user, assistant or tool");
+    return;
+  }
+}
+
 void check_input(Checker& check, const GenerateRequest& request, int32_t vocab_size) {
   if (const auto* chat = std::get_if<GenerateRequest::ChatInput>(&request.input)) {
-    check.that(!chat->messages.empty(), "messages", "messages must hold at least one message");
+    check_messages(check, chat->messages);
   } else if (const auto* text = std::get_if<GenerateRequest::TextInput>(&request.input)) {
-    check.that(!text->prompts.empty(), "prompt", "prompt must hold at least one text");
+    check.that(!text->prompts.empty(), "prompt", "prompt must not be empty");
   } else {
     const auto& prompts = std::get<GenerateRequest::TokenInput>(request.input).prompts;
     check.that(!prompts.empty(), "prompt", "prompt must hold at least one token");
@@ -124,9 +147,8 @@ Status check_served(const ServiceConfig& config, const std::string& model) {
       model.empty() || model == config.model_name ||
       std::ranges::find(config.model_aliases, model) != config.model_aliases.end();
   if (is_served) return {};
-  return Status(StatusCode::kNotFound,
-                "the model '" + model.substr(0, kMaxQuotedBytes) + "' does not exist", "model",
-                "model_not_found");
+  return Status(StatusCode::kNotFound, "the model '" + shortened(model) + "' does not exist",
+                "model", "model_not_found");
 }
 
 int64_t num_choices(const GenerateRequest& request) {

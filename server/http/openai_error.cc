@@ -25,11 +25,7 @@ std::string error_json(const Status& status) {
   const HttpError& error = http_error(status.code());
   Json param = nullptr, code = nullptr;
   if (!status.param().empty()) param = status.param();
-  if (!status.detail().empty()) {
-    code = status.detail();
-  } else if (error.code != nullptr) {
-    code = error.code;
-  }
+  if (std::string known = error_code(status); !known.empty()) code = std::move(known);
   return body_of(status.message(), error.type, std::move(param), std::move(code));
 }
 

@@ -1,5 +1,6 @@
 #include "server/http/openai_parse.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <utility>
@@ -9,7 +10,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array kRoles = {"system", "developer", "user", "assistant", "tool"};
 // Chat-template variables that are fields of their own, or the server's.
 constexpr std::array kReservedTemplateKeys = {
     "messages",  "tools",     "documents", "chat_template",         "add_generation_prompt",
@@ -170,9 +170,6 @@ ChatMessage read_message(Json& message, const std::string& path, Status& status)
   const RequestFields fields(message, path + ".", status);
   if (!status.ok()) return result;
   result.role = fields.text("role").value_or("");
-  if (!is_one_of(kRoles, result.role)) {
-    fields.fail("role", "must be system, developer, user, assistant or tool");
-  }
   for (const char* key : {"tool_calls", "function_call", "audio"}) {
     const Json* value = fields.find(key);
     if (value != nullptr && is_filled(*value)) fields.fail(key, "is not supported");
@@ -196,9 +193,6 @@ void read_messages(const RequestFields& fields, GenerateRequest& request, Status
   input.options.continue_final_message = fields.boolean("continue_final_message").value_or(false);
   if (input.options.continue_final_message && fields.find("add_generation_prompt") == nullptr) {
     input.options.add_generation_prompt = false;
-  }
-  if (input.options.continue_final_message && input.options.add_generation_prompt) {
-    fields.fail("continue_final_message", "excludes add_generation_prompt");
   }
   request.input = std::move(input);
 }
@@ -235,13 +229,14 @@ void read_max_completion_tokens(const RequestFields& fields, GenerateRequest& re
   request.max_tokens = max_tokens;
 }
 
+/// Ids out of any range stay out of the vocabulary, which is the service's to refuse.
 std::optional<std::vector<TokenId>> read_token_ids(const Json& list) {
   std::vector<TokenId> ids;
   ids.reserve(list.size());
   for (const Json& element : list) {
     const std::optional<int64_t> id = integer_value(element);
-    if (!id || *id < 0 || *id > INT32_MAX) return std::nullopt;
-    ids.push_back(static_cast<TokenId>(*id));
+    if (!id) return std::nullopt;
+    ids.push_back(static_cast<TokenId>(std::clamp<int64_t>(*id, -1, INT32_MAX)));
   }
   return ids;
 }

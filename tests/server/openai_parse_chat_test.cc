@@ -135,8 +135,6 @@ TEST_CASE("a chat field of the wrong type is named in the complaint") {
        "true or false"},
       {R"("add_generation_prompt":1)", "add_generation_prompt", "true or false"},
       {R"("continue_final_message":1)", "continue_final_message", "true or false"},
-      {R"("continue_final_message":true,"add_generation_prompt":true)", "continue_final_message",
-       "excludes"},
       {R"("chat_template_kwargs":[])", "chat_template_kwargs", "must be an object"}};
   for (const BadBody& body : bad) {
     auto parsed = parse_chat(chat_body(body.text));
@@ -253,10 +251,7 @@ TEST_CASE("a bad message is named with its place") {
   const std::string ok = R"({"role":"user","content":"hi"})";
   const std::vector<BadBody> bad = {
       {"5", "messages[1]", "must be an object"},
-      {R"({"content":"x"})", "messages[1].role", "must be system"},
-      {R"({"role":"emperor","content":"x"})", "messages[1].role", "must be system"},
       {R"({"role":7,"content":"x"})", "messages[1].role", "string"},
-      {R"({"role":"User","content":"x"})", "messages[1].role", "must be system"},
       {R"({"role":"user"})", "messages[1].content", "required"},
       {R"({"role":"user","content":null})", "messages[1].content", "required"},
       {R"({"role":"user","content":5})", "messages[1].content", "string or a list"},

@@ -35,13 +35,16 @@ TEST_CASE("a prompt may be a text, texts, token ids or lists of them") {
   CHECK(texts_of(R"(["a","","b"])") == Prompts{"a", "", "b"});
   CHECK(ids_of("[1,2.0,3]") == IdPrompts{{1, 2, 3}});
   CHECK(ids_of("[[1],[2,3]]") == IdPrompts{{1}, {2, 3}});
-  CHECK(ids_of("[[]]") == IdPrompts{{}});  // refused later: ranges are not the parser's
+  // Refused later: ranges are not the parser's.
+  CHECK(ids_of("[[]]") == IdPrompts{{}});
+  CHECK(ids_of("[-1]") == IdPrompts{{-1}});
+  CHECK(ids_of("[4294967297,-9223372036854775808]") == IdPrompts{{INT32_MAX, -1}});
 }
 
 TEST_CASE("a prompt of another shape is refused") {
   for (const std::string prompt :
        {"5", "{}", "true", "[]", "[null]", "[{}]", R"(["a",1])", R"([1,"a"])", R"([[1],"a"])",
-        R"([[1],2])", "[1.5]", "[-1]", "[4294967296]", "[[1,[2]]]", R"([["a"]])", "null"}) {
+        R"([[1],2])", "[1.5]", "[9223372036854775808]", "[[1,[2]]]", R"([["a"]])", "null"}) {
     auto parsed = parse_prompt(prompt);
     CAPTURE(prompt);
     REQUIRE_FALSE(parsed.ok());

@@ -37,6 +37,11 @@ GenerateRequest token_request(std::vector<std::vector<TokenId>> prompts) {
   return request;
 }
 
+GenerateRequest::ChatInput chat_with_role(const std::string& role) {
+  return {.messages = {{.role = "user", .content = "hi"}, {.role = role, .content = "hi"}},
+          .options = {}};
+}
+
 Status judge(const GenerateRequest& request) { return validate(request, service_config(), kVocab); }
 
 /// A field, what sets it, and whether the value is let in.
@@ -159,6 +164,11 @@ const std::vector<Limit> kTextLimits = {
     {"attention.mode", [](Request& r) { r.attention_mode = "sparse"; }, false},
     {"attention.mode", [](Request& r) { r.attention_mode = ""; }, false},
     {"messages", [](Request& r) { r.input = GenerateRequest::ChatInput{}; }, false},
+    {"messages[1].role", [](Request& r) { r.input = chat_with_role("emperor"); }, false},
+    {"messages[1].role", [](Request& r) { r.input = chat_with_role("User"); }, false},
+    {"messages[1].role", [](Request& r) { r.input = chat_with_role(""); }, false},
+    {"messages[1].role", [](Request& r) { r.input = chat_with_role("developer"); }, true},
+    {"messages[1].role", [](Request& r) { r.input = chat_with_role("tool"); }, true},
     {"prompt", [](Request& r) { r.input = GenerateRequest::TextInput{}; }, false},
     {"prompt", [](Request& r) { r.input = GenerateRequest::TokenInput{}; }, false},
     {"prompt",
