@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <random>
 #include <stdexcept>
@@ -26,6 +27,7 @@ namespace quire {
 namespace {
 
 constexpr auto kHealthPeriod = std::chrono::milliseconds(200);
+constexpr auto kCloseGrace = std::chrono::milliseconds(200);  // for clients to see the last bytes
 
 std::string make_id() {
   thread_local std::mt19937_64 random{std::random_device{}()};
@@ -44,10 +46,16 @@ std::optional<double> seconds_until_deadline(const grpc::CallbackServerContext& 
   return std::max(seconds, 0.001);
 }
 
-/// What every method needs: who calls, and the service.
+std::string address_of(const GrpcServerConfig& config) {
+  const bool is_ipv6 = config.host.find(':') != std::string::npos;
+  return (is_ipv6 ? "[" + config.host + "]" : config.host) + ":" + std::to_string(config.port);
+}
+
+/// What every method needs: who calls, the service, and the count of open calls.
 class Door {
  public:
-  Door(InferenceService& service, const Authenticator& auth) : service_(service), auth_(auth) {}
+  Door(InferenceService& service, const Authenticator& auth, OpenCalls& calls)
+      : service_(service), auth_(auth), calls_(calls) {}
 
   Result<std::string> caller(const grpc::CallbackServerContext& context) const {
     std::string_view authorization;
@@ -70,19 +78,23 @@ class Door {
   GrpcStream* generate(Result<GenerateRequest> request,
                        grpc::CallbackServerContext& context) const {
     const Result<std::string> who = caller(context);
-    if (!who.ok()) return GrpcStream::refuse(who.status(), context);
-    if (!request.ok()) return GrpcStream::refuse(request.status(), context);
+    if (!who.ok()) return GrpcStream::refuse(who.status(), context, calls_);
+    if (!request.ok()) return GrpcStream::refuse(request.status(), context, calls_);
     request->request_id = make_id();
     request->api_key_id = who.value();
     request->timeout_seconds = seconds_until_deadline(context);
-    return GrpcStream::start(service_, std::move(request).value(), context);
+    return GrpcStream::start(service_, std::move(request).value(), context, calls_);
   }
 
   InferenceService& service() const { return service_; }
+  std::shared_ptr<OpenCalls::Call> open_call() const {
+    return std::make_shared<OpenCalls::Call>(calls_);
+  }
 
  private:
   InferenceService& service_;
   const Authenticator& auth_;
+  OpenCalls& calls_;
 };
 
 class ChatService final : public v1::Chat::CallbackService {
@@ -157,7 +169,8 @@ class TokenizerService final : public v1::Tokenizer::CallbackService {
     const bool adds_special = !request->has_add_special_tokens() || request->add_special_tokens();
     door_.service().tokenize(
         request->text(), adds_special,
-        [reactor, context, response](const Result<std::vector<TokenId>>& tokens) {
+        [reactor, context, response,
+         call = door_.open_call()](const Result<std::vector<TokenId>>& tokens) {
           if (tokens.ok()) {
             response->mutable_tokens()->Add(tokens.value().begin(), tokens.value().end());
           }
@@ -175,11 +188,12 @@ class TokenizerService final : public v1::Tokenizer::CallbackService {
       reactor->Finish(to_grpc_status(admitted, *context));
       return reactor;
     }
-    door_.service().detokenize({request->tokens().begin(), request->tokens().end()},
-                               [reactor, context, response](const Result<std::string>& text) {
-                                 if (text.ok()) response->set_text(text.value());
-                                 reactor->Finish(to_grpc_status(text.status(), *context));
-                               });
+    door_.service().detokenize(
+        {request->tokens().begin(), request->tokens().end()},
+        [reactor, context, response, call = door_.open_call()](const Result<std::string>& text) {
+          if (text.ok()) response->set_text(text.value());
+          reactor->Finish(to_grpc_status(text.status(), *context));
+        });
     return reactor;
   }
 
@@ -192,7 +206,7 @@ class TokenizerService final : public v1::Tokenizer::CallbackService {
 struct GrpcServer::Impl {
   Impl(const GrpcServerConfig& config, InferenceService& service, const Authenticator& auth,
        const Health& server_health)
-      : door(service, auth),
+      : door(service, auth, calls),
         chat(door),
         completion(door),
         models(door),
@@ -201,7 +215,7 @@ struct GrpcServer::Impl {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
-    const std::string address = config.host + ":" + std::to_string(config.port);
+    const std::string address = address_of(config);
     int bound_port = 0;
     // Two servers on one port would share the calls between them.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -221,8 +235,14 @@ struct GrpcServer::Impl {
   }
 
   void publish_health() {
-    if (auto* published = server->GetHealthCheckService()) {
-      published->SetServingStatus(health.is_ready());
+    auto* published = server->GetHealthCheckService();
+    if (published == nullptr) return;
+    const bool is_ready = health.is_ready();
+    published->SetServingStatus(is_ready);
+    for (const char* service :
+         {v1::Chat::service_full_name(), v1::Completion::service_full_name(),
+          v1::Models::service_full_name(), v1::Tokenizer::service_full_name()}) {
+      published->SetServingStatus(service, is_ready);
     }
   }
 
@@ -237,6 +257,7 @@ struct GrpcServer::Impl {
     }
   }
 
+  OpenCalls calls;
   Door door;
   ChatService chat;
   CompletionService completion;
@@ -260,9 +281,10 @@ void GrpcServer::stop(Clock::TimePoint deadline) {
   if (!impl_->server) return;
   impl_->health_thread.request_stop();
   if (impl_->health_thread.joinable()) impl_->health_thread.join();
-  impl_->server->Shutdown(std::chrono::system_clock::now() +
-                          std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                              deadline - std::chrono::steady_clock::now()));
+  impl_->publish_health();
+  // Shutdown waits for connections, too, and a client that is idle may keep its own for ever.
+  impl_->calls.wait_until_none(deadline);
+  impl_->server->Shutdown(std::chrono::system_clock::now() + kCloseGrace);
   impl_->server.reset();
 }
 

@@ -12,7 +12,7 @@ namespace quire {
 
 struct GrpcServerConfig {
   std::string host = "127.0.0.1";
-  uint16_t port = 8001;                 // 0 = any free one; see GrpcServer::port
+  uint16_t port = 8001;  // 0 = any free one; see GrpcServer::port
   int64_t max_message_bytes = 64 << 20;
 };
 

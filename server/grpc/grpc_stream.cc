@@ -4,6 +4,7 @@
 #include <ctime>
 #include <utility>
 
+#include "server/error_table.h"
 #include "server/grpc/proto_convert.h"
 
 namespace quire {
@@ -13,10 +14,16 @@ constexpr size_t kMaxQueuedEvents = 8192;
 
 }  // namespace
 
-grpc::Status to_grpc_status(const Status& status, grpc::CallbackServerContext& context) {
+grpc::Status to_grpc_status(const Status& status, grpc::CallbackServerContext& context,
+                            std::optional<double> retry_after_seconds) {
   if (status.ok()) return grpc::Status::OK;
   if (!status.param().empty()) context.AddTrailingMetadata("quire-error-param", status.param());
-  if (!status.detail().empty()) context.AddTrailingMetadata("quire-error-code", status.detail());
+  const std::string code = error_code(status);
+  if (!code.empty()) context.AddTrailingMetadata("quire-error-code", code);
+  if (retry_after_seconds) {
+    const auto seconds = static_cast<int64_t>(std::ceil(*retry_after_seconds));
+    context.AddTrailingMetadata("retry-after", std::to_string(seconds));
+  }
   return {static_cast<grpc::StatusCode>(status.code()), status.message()};
 }
 
@@ -49,12 +56,7 @@ class GrpcStream::Events final : public GenerateStream {
   }
   void on(const DoneEvent& event) {
     if (event.status.ok()) reactor_->push(to_proto(event.usage));
-    if (event.retry_after_seconds) {
-      reactor_->context_.AddTrailingMetadata(
-          "retry-after",
-          std::to_string(static_cast<int64_t>(std::ceil(*event.retry_after_seconds))));
-    }
-    reactor_->finish(event.status);
+    reactor_->finish({event.status, event.retry_after_seconds});
   }
   template <class Event>
   void on(const Event& event) {
@@ -67,8 +69,8 @@ class GrpcStream::Events final : public GenerateStream {
 };
 
 GrpcStream* GrpcStream::start(InferenceService& service, GenerateRequest request,
-                              grpc::CallbackServerContext& context) {
-  auto* stream = new GrpcStream(context);
+                              grpc::CallbackServerContext& context, OpenCalls& calls) {
+  auto* stream = new GrpcStream(context, calls);
   stream->events_ =
       std::make_shared<Events>(stream, request.request_id,
                                request.model.empty() ? service.config().model_name : request.model);
@@ -79,8 +81,9 @@ GrpcStream* GrpcStream::start(InferenceService& service, GenerateRequest request
   return stream;
 }
 
-GrpcStream* GrpcStream::refuse(const Status& status, grpc::CallbackServerContext& context) {
-  auto* stream = new GrpcStream(context);
+GrpcStream* GrpcStream::refuse(const Status& status, grpc::CallbackServerContext& context,
+                               OpenCalls& calls) {
+  auto* stream = new GrpcStream(context, calls);
   stream->is_finished_ = true;
   stream->Finish(to_grpc_status(status, context));
   return stream;
@@ -98,9 +101,9 @@ void GrpcStream::push(v1::GenerationEvent event) {
   if (!is_writing_) write_next();
 }
 
-void GrpcStream::finish(const Status& status) {
+void GrpcStream::finish(Outcome outcome) {
   const std::lock_guard lock(mutex_);
-  outcome_ = std::make_unique<Status>(status);
+  if (!outcome_) outcome_ = std::move(outcome);
   if (!is_writing_) write_next();
 }
 
@@ -109,9 +112,9 @@ void GrpcStream::write_next() {
   if (!queue_.empty()) {
     is_writing_ = true;
     StartWrite(&queue_.front());
-  } else if (outcome_ != nullptr) {
+  } else if (outcome_) {
     is_finished_ = true;
-    Finish(to_grpc_status(*outcome_, context_));
+    Finish(to_grpc_status(outcome_->status, context_, outcome_->retry_after_seconds));
   }
 }
 
@@ -121,9 +124,7 @@ void GrpcStream::OnWriteDone(bool ok) {
   queue_.pop_front();
   if (!ok) {
     queue_.clear();
-    if (outcome_ == nullptr) {
-      outcome_ = std::make_unique<Status>(StatusCode::kCancelled, "the client has left");
-    }
+    if (!outcome_) outcome_ = {Status(StatusCode::kCancelled, "the client has left"), {}};
   }
   write_next();
 }
@@ -132,9 +133,7 @@ void GrpcStream::OnCancel() {
   RequestHandle dropped;
   const std::lock_guard lock(mutex_);
   dropped = std::move(handle_);
-  if (outcome_ == nullptr) {
-    outcome_ = std::make_unique<Status>(StatusCode::kCancelled, "the call was cancelled");
-  }
+  if (!outcome_) outcome_ = {Status(StatusCode::kCancelled, "the call was cancelled"), {}};
   if (!is_writing_) {
     queue_.clear();
     write_next();
