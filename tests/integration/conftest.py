@@ -13,10 +13,12 @@ import httpx
 import openai
 import pytest
 
+from grpc_client import GrpcClient, load_stubs
+
 SOURCE_DIR = pathlib.Path(os.environ["QUIRE_SOURCE_DIR"])
 SERVER = os.environ["QUIRE_SERVER"]
 MODEL_DIR = SOURCE_DIR / "models" / "quire-4m"
-READY = re.compile(r"ready.*\bhttp=\S*?:(\d+)(?:.*\bgrpc=\S*?:(\d+))?")
+READY = re.compile(r"ready.*\bhttp=\S*:(\d+)(?:\s+grpc=\S*:(\d+))?\s*$")
 START_LIMIT_S = 120
 
 
@@ -56,8 +58,8 @@ class Server:
     def post(self, path, **kwargs):
         return httpx.post(self.url + path, timeout=300, **kwargs)
 
-    def metric(self, name):
-        for line in self.get("/metrics").text.splitlines():
+    def metric(self, name, **kwargs):
+        for line in self.get("/metrics", **kwargs).text.splitlines():
             if re.match(rf"{re.escape(name)}(\{{|\s)", line):
                 return float(line.rsplit(" ", 1)[1])
         raise KeyError(name)
@@ -107,6 +109,22 @@ def client(server):
 @pytest.fixture(scope="session")
 def start_server():
     return running
+
+
+@pytest.fixture(scope="session")
+def connect_grpc(tmp_path_factory):
+    """Opens a client of quire.v1 for a server; all are closed at the end."""
+    stubs = load_stubs(SOURCE_DIR / "proto", tmp_path_factory.mktemp("stubs"))
+    with contextlib.ExitStack() as opened:
+        def connect(server, **kwargs):
+            return opened.enter_context(
+                contextlib.closing(GrpcClient(stubs, server.grpc_port, **kwargs)))
+        yield connect
+
+
+@pytest.fixture(scope="module")
+def grpc_client(server, connect_grpc):
+    return connect_grpc(server)
 
 
 def numbered_text(num_words, seed=0):
