@@ -95,7 +95,7 @@ Result<GenerateRequest> from_proto(v1::CompletionRequest& proto) {
 
 v1::GenerationEvent to_proto(const PrefillProgressEvent& event) {
   v1::GenerationEvent proto;
-  if (event.processed == 0 && event.queue_position > 0) {
+  if (event.processed == 0) {  // progress begins with the first chunk
     proto.mutable_queued()->set_choice(event.choice);
     proto.mutable_queued()->set_position(event.queue_position);
     return proto;

@@ -119,6 +119,7 @@ TEST_CASE("prompts of a completion are texts or token ids over gRPC too") {
 TEST_CASE("events say over gRPC what they say over HTTP") {
   CHECK(proto_text_of(PrefillProgressEvent{.choice = 1, .queue_position = 3}) ==
         "queued { choice: 1 position: 3 }");
+  CHECK(proto_text_of(PrefillProgressEvent{.choice = 1, .total = 9}) == "queued { choice: 1 }");
   CHECK(proto_text_of(PrefillProgressEvent{
             .choice = 1, .processed = 5, .total = 9, .cached = 4, .eta_ms = 70}) ==
         "progress { choice: 1 processed: 5 total: 9 cached: 4 eta_ms: 70 }");
