@@ -303,7 +303,9 @@ std::optional<int32_t> Scheduler::queue_position(SequenceId id) const {
   if (rank == ranks_.end()) return std::nullopt;
   const auto found = waiting_.find(rank->second);
   if (found == waiting_.end()) return std::nullopt;
-  return static_cast<int32_t>(std::distance(waiting_.begin(), found));
+  // From the back, where those who just came are asked for: a long queue costs them nothing.
+  return static_cast<int32_t>(waiting_.size() -
+                              static_cast<size_t>(std::distance(found, waiting_.end())));
 }
 
 std::vector<const Sequence*> Scheduler::live_sequences() const {
