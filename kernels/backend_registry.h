@@ -15,9 +15,9 @@ struct BackendOptions {
 
 /// A backend that this binary knows by name, and whether it can run here.
 struct BackendInfo {
-  std::string spec;        // "reference", "cpu", "cuda:0"
+  std::string spec;  // "reference", "cpu", "cuda:0"
   bool available = false;
-  std::string detail;      // what it runs on, or why it is absent
+  std::string detail;  // what it runs on, or why it is absent
 };
 
 /// All backends known to this build, the preferred one first. Asks the machine; cheap.

@@ -31,9 +31,10 @@ struct PagedKvView {
 struct RaggedBatchView {
   ConstTensorView cu_query_lens;  // [num_seqs + 1] i32, prefix sum: absolute row numbers
   ConstTensorView kv_lens;        // [num_seqs] i32, tokens in the cache after this step's append
-  ConstTensorView block_tables;   // [num_seqs, max_blocks] i32 block ids (not slots); -1 past the end
-  int32_t max_query_len = 0;      // largest query length; known on the host, to size a launch
-  int32_t max_kv_len = 0;         // largest kv_len
+  ConstTensorView
+      block_tables;           // [num_seqs, max_blocks] i32 block ids (not slots); -1 past the end
+  int32_t max_query_len = 0;  // largest query length; known on the host, to size a launch
+  int32_t max_kv_len = 0;     // largest kv_len
 
   int64_t num_seqs() const { return kv_lens.shape[0]; }
 };

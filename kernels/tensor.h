@@ -87,8 +87,7 @@ struct BasicTensorView {
   auto data_as() const {
     QUIRE_CHECK(dtype_of<T>() == dtype)
         << "expected " << dtype_name(dtype_of<T>()) << ", actual " << dtype_name(dtype);
-    using Target =
-        std::conditional_t<std::is_const_v<std::remove_pointer_t<Ptr>>, const T*, T*>;
+    using Target = std::conditional_t<std::is_const_v<std::remove_pointer_t<Ptr>>, const T*, T*>;
     return static_cast<Target>(data);
   }
 
@@ -105,7 +104,7 @@ struct BasicTensorView {
 
   /// A writable view converts to a read-only one.
   template <class Target>
-    requires(std::is_same_v<Target, const void*> && !std::is_same_v<Ptr, const void*>)
+  requires(std::is_same_v<Target, const void*> && !std::is_same_v<Ptr, const void*>)
   operator BasicTensorView<Target>() const {
     return {data, dtype, rank, shape, stride};
   }

@@ -63,7 +63,7 @@ def compile_flags(build_dir, folder):
                 elif word in ("-isystem", "-I"):
                     kept.append(word)
                     take_next = True
-                elif word.startswith(("-I", "-D", "-std", "-W")):
+                elif word.startswith(("-I", "-D", "-std", "-W", "-f")):
                     kept.append(word)
             return words[0] if "ccache" not in words[0] else words[1], kept
     return None, None

@@ -51,8 +51,8 @@ class Generation final : public RequestHandle::Cancellable,
     std::optional<IncrementalDecoder> decoder;
     std::optional<StopMatcher> stop_matcher;
     int32_t num_tokens = 0;  // sampled, the stop token included
-    bool has_text = false;  // the echo went out
-    bool stopped = false;   // by a stop string: later tokens are dropped
+    bool has_text = false;   // the echo went out
+    bool stopped = false;    // by a stop string: later tokens are dropped
     bool finished = false;
     Clock::TimePoint prefill_started_at{};
     int64_t prefill_start = 0;  // tokens processed when it started

@@ -61,18 +61,18 @@ struct EngineMetrics {
   Gauge sequences_waiting;
   Gauge sequences_running;
   Gauge blocks_total;
-  Gauge blocks_free;      // never used or evicted
-  Gauge blocks_cached;    // sealed, referenced by no sequence, still findable
-  Gauge blocks_in_use;    // referenced by at least one sequence
-  Counter prompt_tokens;            // prompt tokens of admitted sequences
-  Counter prefix_query_tokens;      // prompt tokens looked up in the prefix cache
-  Counter prefix_hit_tokens;        // of those, found
-  Counter prefill_tokens;           // tokens computed in prefill chunks (recomputation included)
-  Counter generation_tokens;        // tokens sampled
+  Gauge blocks_free;            // never used or evicted
+  Gauge blocks_cached;          // sealed, referenced by no sequence, still findable
+  Gauge blocks_in_use;          // referenced by at least one sequence
+  Counter prompt_tokens;        // prompt tokens of admitted sequences
+  Counter prefix_query_tokens;  // prompt tokens looked up in the prefix cache
+  Counter prefix_hit_tokens;    // of those, found
+  Counter prefill_tokens;       // tokens computed in prefill chunks (recomputation included)
+  Counter generation_tokens;    // tokens sampled
   Counter preemptions;
   Counter blocks_sealed;
   Counter blocks_evicted;
-  Counter blocks_attended;          // summed over tokens and layers; see Usage
+  Counter blocks_attended;  // summed over tokens and layers; see Usage
   Counter blocks_available;
   Counter steps;
   Counter step_failures;
@@ -80,12 +80,12 @@ struct EngineMetrics {
   Counter finished_length;
   Counter finished_cancelled;
   Counter finished_error;
-  Gauge last_step_ms;               // Clock time of the last finished step or idle turn, in ms
+  Gauge last_step_ms;  // Clock time of the last finished step or idle turn, in ms
   Histogram step_seconds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
   Histogram queue_seconds{0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800};
   Histogram prefill_seconds{0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800};
-  Histogram ttft_seconds{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
-                         300, 1800};
+  Histogram ttft_seconds{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                         1,     2.5,   5,    10,    30,   60,  300,  1800};
   Histogram inter_token_seconds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5};
   Histogram e2e_seconds{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200};
 };

@@ -24,15 +24,15 @@ constexpr size_t kMaxKernelArgumentBytes = 4096;
 
 template <class... Params>
 constexpr bool are_kernel_arguments() {
-  return (... && (std::is_trivially_copyable_v<Params> &&
-                  sizeof(Params) <= kMaxKernelArgumentBytes));
+  return (... &&
+          (std::is_trivially_copyable_v<Params> && sizeof(Params) <= kMaxKernelArgumentBytes));
 }
 
 static_assert(are_kernel_arguments<TensorView, ConstTensorView, PagedKvView, RaggedBatchView>());
-static_assert(are_kernel_arguments<AppendKvParams, EmbeddingParams, FullAttentionParams,
-                                   MatmulParams, MobaAttentionParams, MobaGateParams,
-                                   RmsNormParams, RopeParams, RopeTableParams, SampleParams,
-                                   SealBlocksParams, SiluMulParams>());
+static_assert(
+    are_kernel_arguments<AppendKvParams, EmbeddingParams, FullAttentionParams, MatmulParams,
+                         MobaAttentionParams, MobaGateParams, RmsNormParams, RopeParams,
+                         RopeTableParams, SampleParams, SealBlocksParams, SiluMulParams>());
 
 }  // namespace
 }  // namespace quire

@@ -21,9 +21,9 @@ class PackedWeight {
 /// A row of `out` depends on its own row of `a` alone, bit for bit: the same token gives the same
 /// logits in any batch and any chunk. A backend whose library breaks that must not use it.
 struct MatmulParams {
-  ConstTensorView a;             // [num_rows_m, k] bf16 with a bf16 weight, f32 with an f32 weight
+  ConstTensorView a;  // [num_rows_m, k] bf16 with a bf16 weight, f32 with an f32 weight
   const PackedWeight* weight = nullptr;  // [n, k]
-  TensorView out;                // [num_rows_m, n] f32, no alias
+  TensorView out;                        // [num_rows_m, n] f32, no alias
 };
 
 }  // namespace quire

@@ -14,8 +14,8 @@ namespace quire {
 /// Entries of `selected` behind the first -1 are not read as indices.
 /// REQUIRES: as produced by moba_gate: ascending, the last valid entry is the current block.
 struct MobaAttentionParams {
-  ConstTensorView query;     // [num_tokens, num_heads, head_dim] bf16
-  PagedKvView kv;            // k and v are read
+  ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16
+  PagedKvView kv;         // k and v are read
   RaggedBatchView batch;
   ConstTensorView selected;  // [num_tokens, num_heads, max_top_k] i32 logical block indices
   float softmax_scale = 0;   // head_dim^-0.5 unless the model says otherwise

@@ -12,7 +12,7 @@ struct RmsNormParams {
   ConstTensorView delta;   // [num_rows, width] f32 or data == nullptr
   ConstTensorView weight;  // [width] bf16 or f32
   float epsilon = 1e-5f;
-  TensorView out;          // [num_rows, width] bf16 or f32, no alias
+  TensorView out;  // [num_rows, width] bf16 or f32, no alias
 };
 
 }  // namespace quire

@@ -9,7 +9,8 @@ namespace quire {
 inline constexpr int kCentroidRun = 128;
 
 /// The centroid of every block that this step filled:
-///   centroids[b, g, :] = round_to_bf16( (sum over the block of kv.k[b, g, j, :]) * (1 / block_size) )
+///   centroids[b, g, :] = round_to_bf16( (sum over the block of kv.k[b, g, j, :]) * (1 /
+///   block_size) )
 /// in f32: sub-sums over runs of kCentroidRun tokens in token order, added in index order. The
 /// reference follows the same order in f32, so that all backends agree to the last bit.
 /// REQUIRES: append_kv has filled the blocks completely.

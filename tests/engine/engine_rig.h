@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "kernels/backend.h"
 #include "tests/engine/engine_fakes.h"
 
 namespace quire {

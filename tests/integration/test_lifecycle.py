@@ -161,7 +161,8 @@ def test_prompt_text_and_keys_never_reach_the_log(start_server):
 
 
 def test_sigterm_finishes_what_runs_and_refuses_the_rest(start_server, make_text):
-    with start_server("--backend", "reference", "--max-step-tokens", "64") as server:
+    with start_server("--backend", "reference", "--max-step-tokens", "64",
+                      "--drain-timeout", "600") as server:
         answers = []
         body = {"messages": [{"role": "user", "content": make_text(1500)}], "max_tokens": 8,
                 "temperature": 0, "ignore_eos": True}
