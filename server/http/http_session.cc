@@ -7,8 +7,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
-#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/error.hpp>
 #include <chrono>
 #include <random>
 #include <utility>
@@ -23,13 +22,9 @@ namespace http = boost::beast::http;
 using boost::system::error_code;
 
 constexpr size_t kMaxInlineBodyBytes = 64 << 10;  // parsed on the I/O thread
-// Left alone the kernel hoards megabytes for a client that does not read.
-constexpr int kSendBufferBytes = 256 << 10;
 constexpr size_t kMaxPipelinedBytes = 64 << 10;
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr int64_t kMaxBodiesAtOnce = 8;  // times max_body_bytes, over all connections
-constexpr int64_t kMaxLingerBytes = 256 << 20;
-constexpr double kLingerSeconds = 5;
 constexpr double kForeverSeconds = 1e6;
 
 std::chrono::nanoseconds duration_of(double seconds) {
@@ -92,7 +87,7 @@ class HttpSession::Channel final : public AnswerChannel {
   template <class Step>
   void post(Step step) {
     if (auto session = session_.lock()) {
-      const Executor strand = session->socket_.get_executor();
+      const TimedSocket::Executor strand = session->socket_.executor();
       asio::post(strand, [session = std::move(session), step = std::move(step)]() mutable {
         step(*session);
       });
@@ -129,8 +124,7 @@ HttpSession::HttpSession(Socket socket, SessionContext& context, std::function<v
     : socket_(std::move(socket)),
       context_(context),
       on_destroyed_(std::move(on_destroyed)),
-      signal_(socket_.get_executor()),
-      watchdog_(socket_.get_executor()) {
+      signal_(socket_.executor()) {
   context_.metrics.open_connections.add(1);
 }
 
@@ -140,29 +134,24 @@ HttpSession::~HttpSession() {
 }
 
 void HttpSession::start() {
-  error_code ignored;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-  socket_.set_option(Socket::send_buffer_size(kSendBufferBytes), ignored);
   // The function object, and with it this session, lives until the coroutine has ended.
   asio::co_spawn(
-      socket_.get_executor(), [self = shared_from_this()] { return self->run(); }, asio::detached);
+      socket_.executor(), [self = shared_from_this()] { return self->run(); }, asio::detached);
 }
 
 void HttpSession::close_when_idle() {
-  asio::post(socket_.get_executor(), [self = shared_from_this()] {
+  asio::post(socket_.executor(), [self = shared_from_this()] {
     if (!self->is_idle_) return;
     self->is_closed_ = true;
-    error_code ignored;
-    self->socket_.close(ignored);
+    self->socket_.close();
   });
 }
 
 void HttpSession::close_now() {
-  asio::post(socket_.get_executor(), [self = shared_from_this()] {
+  asio::post(socket_.executor(), [self = shared_from_this()] {
     self->is_closed_ = true;
     self->is_client_gone_ = true;
-    error_code ignored;
-    self->socket_.close(ignored);
+    self->socket_.close();
     self->wake();
   });
 }
@@ -171,20 +160,20 @@ HttpSession::Awaitable<void> HttpSession::run() {
   try {
     bool goes_on = true;
     while (goes_on && !is_closed_ && !context_.is_stopping) goes_on = co_await serve_request();
-    if (!is_closed_ && !is_client_gone_) co_await linger();
+    is_idle_ = true;
+    if (!is_closed_ && !is_client_gone_ && !context_.is_stopping) co_await socket_.linger();
   } catch (const std::exception& error) {
     spdlog::error("a connection ended: {}", error.what());
   }
   running_ = {};
-  disarm_watchdog();
-  error_code ignored;
-  socket_.close(ignored);
+  socket_.close();
 }
 
 /// Returns whether the connection can serve another.
 HttpSession::Awaitable<bool> HttpSession::serve_request() {
   is_idle_ = true;
-  if (!co_await wait_for_first_byte()) co_return false;
+  const error_code silence = co_await socket_.wait_for_bytes(context_.config.idle_timeout_seconds);
+  if (silence) co_return false;
   is_idle_ = false;
   Parser parser;
   wire_ = WireContext{.request_id = make_request_id(), .keep_alive = false};
@@ -210,24 +199,11 @@ HttpSession::Awaitable<bool> HttpSession::serve_request() {
   co_return wire_.keep_alive && !is_client_gone_;
 }
 
-HttpSession::Awaitable<bool> HttpSession::wait_for_first_byte() {
-  if (buffer_.size() > 0) co_return true;
-  arm_watchdog(context_.config.idle_timeout_seconds);
-  error_code error;
-  co_await socket_.async_wait(Socket::wait_read,
-                              asio::redirect_error(asio::use_awaitable_t<Executor>(), error));
-  disarm_watchdog();
-  co_return !error;
-}
-
 HttpSession::Awaitable<bool> HttpSession::read_header(Parser& parser) {
   parser.header_limit(static_cast<uint32_t>(context_.config.max_header_bytes));
   parser.body_limit(boost::none);
-  arm_watchdog(context_.config.header_timeout_seconds);
-  error_code error;
-  co_await http::async_read_header(socket_, buffer_, parser,
-                                   asio::redirect_error(asio::use_awaitable_t<Executor>(), error));
-  disarm_watchdog();
+  const error_code error =
+      co_await socket_.read_header(parser, context_.config.header_timeout_seconds);
   if (!error) co_return true;
   if (error == http::error::header_limit) {
     const HttpAnswer refusal =
@@ -293,18 +269,13 @@ HttpSession::Awaitable<bool> HttpSession::read_body(Parser& parser, BodyBudget& 
   parser.body_limit(max_bytes);
   const bool wants_continue =
       boost::beast::iequals(parser.get()[http::field::expect], "100-continue");
-  if (wants_continue && !parser.is_done() && buffer_.size() == 0) {
+  if (wants_continue && !parser.is_done() && !socket_.has_unparsed_bytes()) {
     const std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
     if (!co_await write(go_on)) co_return false;
   }
   while (!parser.is_done()) {
-    arm_watchdog(context_.config.body_stall_timeout_seconds);
-    const uint64_t watch = watchdog_number_;
-    error_code error;
-    co_await http::async_read_some(socket_, buffer_, parser,
-                                   asio::redirect_error(asio::use_awaitable_t<Executor>(), error));
-    const bool is_timeout = error == asio::error::operation_aborted && watch != watchdog_number_;
-    disarm_watchdog();
+    const error_code error =
+        co_await socket_.read_body_piece(parser, context_.config.body_stall_timeout_seconds);
     wire_.keep_alive = wire_.keep_alive && !error;
     if (error == http::error::body_limit) {
       const HttpAnswer refusal = protocol_error_answer(
@@ -313,7 +284,7 @@ HttpSession::Awaitable<bool> HttpSession::read_body(Parser& parser, BodyBudget& 
       co_await refuse(refusal);
       co_return false;
     }
-    if (is_timeout && !is_closed_) {
+    if (error == asio::error::timed_out && !is_closed_) {
       const HttpAnswer refusal =
           protocol_error_answer(408, "the body did not arrive in time", "request_timeout");
       co_await refuse(refusal);
@@ -347,8 +318,7 @@ HttpSession::Awaitable<void> HttpSession::answer_request(const Route& route, Htt
   is_answering_ = false;
   running_ = {};
   while (is_watching_) {
-    error_code ignored;
-    socket_.cancel(ignored);
+    socket_.cancel();
     co_await wait_for_signal(kForeverSeconds);
   }
 }
@@ -373,7 +343,7 @@ void HttpSession::start_handler(const Route& route, HttpRequest request) {
   context_.routes.service.post_text_work(
       [self = shared_from_this(), handle, moved, number = answer_number_] {
         auto running = std::make_shared<RunningAnswer>(handle(*moved));
-        asio::post(self->socket_.get_executor(), [self, running, number] {
+        asio::post(self->socket_.executor(), [self, running, number] {
           // Dropped, and with it cancelled, if the client has left meanwhile.
           if (self->answer_number_ == number && self->is_answering_) {
             self->running_ = std::move(*running);
@@ -403,19 +373,9 @@ HttpSession::Awaitable<void> HttpSession::pump_answer() {
 
 /// Returns false when the client is gone or takes nothing.
 HttpSession::Awaitable<bool> HttpSession::write(const std::string& bytes) {
-  size_t num_sent = 0;
-  num_unsent_bytes_ = bytes.size();
-  while (num_sent < bytes.size()) {
-    arm_watchdog(context_.config.write_stall_timeout_seconds);
-    error_code error;
-    num_sent += co_await socket_.async_write_some(
-        asio::buffer(bytes.data() + num_sent, bytes.size() - num_sent),
-        asio::redirect_error(asio::use_awaitable_t<Executor>(), error));
-    disarm_watchdog();
-    num_unsent_bytes_ = bytes.size() - num_sent;
-    if (error || is_client_gone_) co_return false;
-  }
-  co_return true;
+  const error_code error =
+      co_await socket_.write(bytes, context_.config.write_stall_timeout_seconds);
+  co_return !error && !is_client_gone_;
 }
 
 HttpSession::Awaitable<void> HttpSession::refuse(const HttpAnswer& answer) {
@@ -424,68 +384,29 @@ HttpSession::Awaitable<void> HttpSession::refuse(const HttpAnswer& answer) {
   if (!co_await write(wire)) is_client_gone_ = true;
 }
 
-/// A client that still sends would be answered with a reset, which can destroy the answer on its
-/// way: say that nothing more comes, and take what is left.
-HttpSession::Awaitable<void> HttpSession::linger() {
-  error_code error;
-  is_idle_ = true;
-  socket_.shutdown(Socket::shutdown_send, error);
-  std::string discarded(64 << 10, '\0');
-  int64_t num_discarded = 0;
-  while (!error && !is_closed_ && !context_.is_stopping && num_discarded < kMaxLingerBytes) {
-    arm_watchdog(kLingerSeconds);
-    num_discarded += static_cast<int64_t>(co_await socket_.async_read_some(
-        asio::buffer(discarded), asio::redirect_error(asio::use_awaitable_t<Executor>(), error)));
-    disarm_watchdog();
-  }
-}
-
 HttpSession::Awaitable<void> HttpSession::wait_for_signal(double seconds) {
   signal_.expires_after(duration_of(seconds));
   error_code ignored;
-  co_await signal_.async_wait(asio::redirect_error(asio::use_awaitable_t<Executor>(), ignored));
+  co_await signal_.async_wait(
+      asio::redirect_error(asio::use_awaitable_t<TimedSocket::Executor>(), ignored));
 }
 
-/// While an answer is under way: a closed connection cancels it.
+/// While an answer is under way: a closed connection cancels it. Bytes of a next request that did
+/// not wait for this answer are kept.
 void HttpSession::watch_client() {
   is_watching_ = true;
-  socket_.async_wait(Socket::wait_read, [self = shared_from_this()](error_code error) {
+  socket_.watch([self = shared_from_this()](error_code error) {
     self->is_watching_ = false;
     if (!error && self->is_answering_) {
-      if (!self->take_pipelined_bytes()) {
+      if (!self->socket_.take_early_bytes()) {
         self->is_client_gone_ = true;
-        self->socket_.cancel(error);
-      } else if (self->buffer_.size() < kMaxPipelinedBytes) {
+        self->socket_.cancel();
+      } else if (self->socket_.num_unparsed_bytes() < kMaxPipelinedBytes) {
         return self->watch_client();
       }
     }
     self->wake();
   });
-}
-
-/// Bytes of a next request that did not wait for this answer. False when the client has closed.
-bool HttpSession::take_pipelined_bytes() {
-  error_code error;
-  socket_.non_blocking(true, error);
-  const size_t num_bytes = socket_.read_some(buffer_.prepare(4096), error);
-  buffer_.commit(num_bytes);
-  return num_bytes > 0 || error == asio::error::would_block;
-}
-
-void HttpSession::arm_watchdog(double seconds) {
-  const uint64_t number = ++watchdog_number_;
-  watchdog_.expires_after(duration_of(seconds));
-  watchdog_.async_wait([weak = weak_from_this(), number](error_code error) {
-    const auto self = weak.lock();
-    if (error || !self || self->watchdog_number_ != number) return;
-    ++self->watchdog_number_;
-    self->socket_.cancel(error);
-  });
-}
-
-void HttpSession::disarm_watchdog() {
-  ++watchdog_number_;
-  watchdog_.cancel();
 }
 
 void HttpSession::count_answer(int status) {
@@ -520,11 +441,10 @@ void HttpSession::on_send(uint64_t answer_number, std::string body_piece) {
   if (!is_current(answer_number)) return;
   outbox_ += stream_piece(body_piece, wire_);
   const auto max_bytes = static_cast<size_t>(context_.config.max_unsent_stream_bytes);
-  if (outbox_.size() + num_unsent_bytes_ > max_bytes) {
+  if (outbox_.size() + socket_.num_unsent_bytes() > max_bytes) {
     spdlog::warn("request={} cut off: the client does not read its stream", wire_.request_id);
     is_client_gone_ = true;
-    error_code ignored;
-    socket_.cancel(ignored);
+    socket_.cancel();
   }
   wake();
 }

@@ -1,13 +1,7 @@
 #pragma once
 
 #include <atomic>
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/strand.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -17,6 +11,7 @@
 #include "server/http/http_answer.h"
 #include "server/http/http_server.h"
 #include "server/http/routes.h"
+#include "server/http/timed_socket.h"
 
 namespace quire {
 
@@ -36,8 +31,7 @@ struct SessionContext {
 /// uses of one socket, so while an answer is under way the socket is only watched.
 class HttpSession final : public std::enable_shared_from_this<HttpSession> {
  public:
-  using Executor = boost::asio::strand<boost::asio::io_context::executor_type>;
-  using Socket = boost::asio::basic_stream_socket<boost::asio::ip::tcp, Executor>;
+  using Socket = TimedSocket::Socket;
 
   /// `on_destroyed` is called by the destructor, on any thread.
   HttpSession(Socket socket, SessionContext& context, std::function<void()> on_destroyed);
@@ -52,15 +46,12 @@ class HttpSession final : public std::enable_shared_from_this<HttpSession> {
  private:
   class Channel;
   class BodyBudget;
-  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using Parser = TimedSocket::Parser;
   template <class T>
-  using Awaitable = boost::asio::awaitable<T, Executor>;
+  using Awaitable = TimedSocket::Awaitable<T>;
 
-  // Coroutines take references to named values only: GCC 12 mislays class-type parameters and
-  // temporaries in coroutine frames.
   Awaitable<void> run();
   Awaitable<bool> serve_request();
-  Awaitable<bool> wait_for_first_byte();
   Awaitable<bool> read_header(Parser& parser);
   Awaitable<bool> read_body(Parser& parser, BodyBudget& budget);
   RouteMatch route_request(const Parser& parser, HttpRequest& request);
@@ -68,14 +59,10 @@ class HttpSession final : public std::enable_shared_from_this<HttpSession> {
   Awaitable<void> pump_answer();
   Awaitable<bool> write(const std::string& bytes);
   Awaitable<void> refuse(const HttpAnswer& answer);
-  Awaitable<void> linger();
   Awaitable<void> wait_for_signal(double seconds);
 
   void start_handler(const Route& route, HttpRequest request);
   void watch_client();
-  bool take_pipelined_bytes();
-  void arm_watchdog(double seconds);
-  void disarm_watchdog();
   void wake() { signal_.cancel(); }
   void count_answer(int status);
 
@@ -88,14 +75,11 @@ class HttpSession final : public std::enable_shared_from_this<HttpSession> {
     return answer_number == answer_number_ && is_answering_ && !is_complete_;
   }
 
-  Socket socket_;
+  TimedSocket socket_;
   SessionContext& context_;
   std::function<void()> on_destroyed_;
-  boost::beast::flat_buffer buffer_;    // read, not yet parsed
-  boost::asio::steady_timer signal_;    // "something changed", for the coroutine
-  boost::asio::steady_timer watchdog_;  // cancels the socket's operations
-  uint64_t watchdog_number_ = 0;
-  bool is_idle_ = true;  // between requests
+  boost::asio::steady_timer signal_;  // "something changed", for the coroutine
+  bool is_idle_ = true;               // between requests
   bool is_closed_ = false;
   bool is_watching_ = false;
 
@@ -107,7 +91,6 @@ class HttpSession final : public std::enable_shared_from_this<HttpSession> {
   bool is_complete_ = false;  // all of it is in the outbox
   bool is_client_gone_ = false;
   std::string outbox_;
-  size_t num_unsent_bytes_ = 0;  // being written
   RunningAnswer running_;
 };
 
