@@ -33,7 +33,7 @@ std::vector<SequenceRows> read_batch(const RaggedBatchView& batch, const PagedKv
 TileScratch::TileScratch(int64_t head_dim_, int64_t max_rows)
     : head_dim(head_dim_),
       stride(padded_dim(head_dim_)),
-      keys(static_cast<size_t>(head_dim_ * kTileKeys)),
+      keys(static_cast<size_t>(packed_keys_size(head_dim_))),
       values(static_cast<size_t>(kTileKeys * stride)),
       query(static_cast<size_t>(max_rows * stride)),
       scores(static_cast<size_t>(max_rows * kTileKeys)),
@@ -47,12 +47,12 @@ void TileScratch::load_block(const PagedKvView& kv, int64_t block, int64_t kv_he
     to_float(reinterpret_cast<const BFloat16*>(address(kv.v, block, kv_head, first + j)), head_dim,
              values.data() + j * stride);
   }
-  transpose_keys(key_rows, num_keys, head_dim, keys.data());
+  pack_keys(key_rows, num_keys, head_dim, keys.data());
 }
 
 void TileScratch::load_query(const ConstTensorView& view, int64_t row, int64_t head, int64_t r) {
-  to_float(reinterpret_cast<const BFloat16*>(address(view, row, head)), head_dim,
-           query.data() + r * stride);
+  pack_query(reinterpret_cast<const BFloat16*>(address(view, row, head)), head_dim,
+             query.data() + r * query_stride(head_dim));
 }
 
 }  // namespace quire::cpu

@@ -22,12 +22,12 @@ struct SequenceRows {
 std::vector<SequenceRows> read_batch(const RaggedBatchView& batch, const PagedKvView& kv,
                                      int64_t num_query_rows);
 
-/// Scratch of one tile of keys and values as f32, and of some query rows against it. One per
-/// thread.
+/// Scratch of one tile of packed keys, of values as f32, and of some query rows against it. One
+/// per thread.
 struct TileScratch {
   explicit TileScratch(int64_t head_dim, int64_t max_rows);
 
-  /// Loads keys (transposed) and values of tokens [first, first + num_keys) of a block.
+  /// Loads keys and values of tokens [first, first + num_keys) of a block.
   void load_block(const PagedKvView& kv, int64_t block, int64_t kv_head, int64_t first,
                   int64_t num_keys);
   /// Loads query row (row, head) as scratch row r.
@@ -35,9 +35,9 @@ struct TileScratch {
 
   int64_t head_dim;
   int64_t stride;               // padded head_dim
-  std::vector<float> keys;      // [head_dim, kTileKeys]
+  std::vector<float> keys;      // packed
   std::vector<float> values;    // [kTileKeys, stride]
-  std::vector<float> query;     // [max_rows, stride]
+  std::vector<float> query;     // [max_rows, query_stride(head_dim)], packed
   std::vector<float> scores;    // [max_rows, kTileKeys]
   std::vector<int32_t> limits;  // [max_rows]
 };

@@ -3,6 +3,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <string>
+
+#include "kernels/cpu/bf16_dot.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/simd_rows.cc"
@@ -78,17 +81,17 @@ void ToBFloat16(const float* in, int64_t count, BFloat16* out) {
   for (; i < count; ++i) out[i] = quire::to_bfloat16(in[i]);
 }
 
-void TransposeKeys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim,
-                   float* transposed) {
+/// packed: [head_dim, kTileKeys], f32.
+void PackKeys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim, float* packed) {
   if (num_keys < kTileKeys) {
-    std::memset(transposed, 0, static_cast<size_t>(head_dim * kTileKeys) * sizeof(float));
+    std::memset(packed, 0, static_cast<size_t>(head_dim * kTileKeys) * sizeof(float));
   }
   // Eight dimensions at a time: the eight rows written stay in the first cache level.
   for (int64_t d0 = 0; d0 < head_dim; d0 += 8) {
     const int64_t d1 = d0 + 8 < head_dim ? d0 + 8 : head_dim;
     for (int64_t j = 0; j < num_keys; ++j) {
       for (int64_t d = d0; d < d1; ++d) {
-        transposed[d * kTileKeys + j] = quire::to_float(keys[j][d]);
+        packed[d * kTileKeys + j] = quire::to_float(keys[j][d]);
       }
     }
   }
@@ -96,8 +99,7 @@ void TransposeKeys(const BFloat16* const* keys, int64_t num_keys, int64_t head_d
 
 /// kRows rows of scores. Per element: one chain of fused multiply-adds over head_dim.
 template <int kRows>
-HWY_INLINE void ScoreRows(const float* query, int64_t head_dim, const float* transposed,
-                          float* scores) {
+HWY_INLINE void ScoreRows(const float* query, int64_t head_dim, const float* keys, float* scores) {
   const Floats d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t query_stride = padded_dim(head_dim);
@@ -110,7 +112,7 @@ HWY_INLINE void ScoreRows(const float* query, int64_t head_dim, const float* tra
     for (int64_t i = 0; i < head_dim; ++i) {
       Vector key[kVectors];
       for (int v = 0; v < kVectors; ++v) {
-        key[v] = hn::LoadU(d, transposed + i * kTileKeys + j + v * lanes);
+        key[v] = hn::LoadU(d, keys + i * kTileKeys + j + v * lanes);
       }
       for (int r = 0; r < kRows; ++r) {
         const Vector q = hn::Set(d, query[r * query_stride + i]);
@@ -125,15 +127,32 @@ HWY_INLINE void ScoreRows(const float* query, int64_t head_dim, const float* tra
   }
 }
 
-void ScoreTile(const float* query, int64_t num_rows, int64_t head_dim, const float* transposed,
+void ScoreTile(const float* query, int64_t num_rows, int64_t head_dim, const float* keys,
                float* scores) {
   const int64_t stride = padded_dim(head_dim);
   int64_t r = 0;
   for (; r + 4 <= num_rows; r += 4) {
-    ScoreRows<4>(query + r * stride, head_dim, transposed, scores + r * kTileKeys);
+    ScoreRows<4>(query + r * stride, head_dim, keys, scores + r * kTileKeys);
   }
   for (; r < num_rows; ++r) {
-    ScoreRows<1>(query + r * stride, head_dim, transposed, scores + r * kTileKeys);
+    ScoreRows<1>(query + r * stride, head_dim, keys, scores + r * kTileKeys);
+  }
+}
+
+void ScoreAbove(const float* query, int64_t num_rows, int64_t head_dim, const float* keys,
+                const float* thresholds, float* scores, uint64_t* masks) {
+  ScoreTile(query, num_rows, head_dim, keys, scores);
+  const Floats d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t r = 0; r < num_rows; ++r) {
+    const Vector threshold = hn::Set(d, thresholds[r]);
+    masks[r] = 0;
+    for (int64_t j = 0; j < kTileKeys; j += lanes) {
+      uint8_t bits[8] = {};
+      const Vector score = hn::LoadU(d, scores + r * kTileKeys + j);
+      hn::StoreMaskBits(d, hn::Not(hn::Lt(score, threshold)), bits);
+      masks[r] |= static_cast<uint64_t>(bits[0] | bits[1] << 8) << j;
+    }
   }
 }
 
@@ -293,10 +312,15 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
+namespace {
+bool has_bf16_dot = bf16_dot::is_available();
+}  // namespace
+
 HWY_EXPORT(ToFloat);
 HWY_EXPORT(ToBFloat16);
-HWY_EXPORT(TransposeKeys);
+HWY_EXPORT(PackKeys);
 HWY_EXPORT(ScoreTile);
+HWY_EXPORT(ScoreAbove);
 HWY_EXPORT(AttendTileRows);
 HWY_EXPORT(NormOneRow);
 HWY_EXPORT(SiluMulOneRow);
@@ -308,20 +332,43 @@ void to_float(const BFloat16* in, int64_t count, float* out) {
 void to_bfloat16(const float* in, int64_t count, BFloat16* out) {
   HWY_DYNAMIC_DISPATCH(ToBFloat16)(in, count, out);
 }
-void transpose_keys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim,
-                    float* transposed) {
-  HWY_DYNAMIC_DISPATCH(TransposeKeys)(keys, num_keys, head_dim, transposed);
+bool use_bf16_dot(bool wanted) {
+  has_bf16_dot = wanted && bf16_dot::is_available();
+  return has_bf16_dot;
 }
-void score_tile(const float* query, int64_t num_rows, int64_t head_dim, const float* transposed,
+int64_t query_stride(int64_t head_dim) {
+  return has_bf16_dot ? bf16_dot::query_stride(head_dim) : padded_dim(head_dim);
+}
+int64_t packed_keys_size(int64_t head_dim) { return padded_dim(head_dim) * kTileKeys; }
+void pack_query(const BFloat16* query, int64_t head_dim, float* packed) {
+  if (has_bf16_dot) return bf16_dot::pack_query(query, head_dim, packed);
+  to_float(query, head_dim, packed);
+}
+void pack_keys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim, float* packed) {
+  if (has_bf16_dot) return bf16_dot::pack_keys(keys, num_keys, head_dim, packed);
+  HWY_DYNAMIC_DISPATCH(PackKeys)(keys, num_keys, head_dim, packed);
+}
+void score_tile(const float* query, int64_t num_rows, int64_t head_dim, const float* keys,
                 float* scores) {
-  HWY_DYNAMIC_DISPATCH(ScoreTile)(query, num_rows, head_dim, transposed, scores);
+  if (has_bf16_dot) return bf16_dot::score_tile(query, num_rows, head_dim, keys, scores);
+  HWY_DYNAMIC_DISPATCH(ScoreTile)(query, num_rows, head_dim, keys, scores);
+}
+void score_above(const float* query, int64_t num_rows, int64_t head_dim, const float* keys,
+                 const float* thresholds, float* scores, uint64_t* masks) {
+  if (has_bf16_dot) {
+    return bf16_dot::score_above(query, num_rows, head_dim, keys, thresholds, scores, masks);
+  }
+  HWY_DYNAMIC_DISPATCH(ScoreAbove)
+  (query, num_rows, head_dim, keys, thresholds, scores, masks);
 }
 void attend_tile(const AttendTile& tile) { HWY_DYNAMIC_DISPATCH(AttendTileRows)(tile); }
 void norm_row(const NormRow& row) { HWY_DYNAMIC_DISPATCH(NormOneRow)(row); }
 void silu_mul_row(const float* gate, const float* up, int64_t width, float* out) {
   HWY_DYNAMIC_DISPATCH(SiluMulOneRow)(gate, up, width, out);
 }
-const char* instruction_set() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
+std::string instruction_set() {
+  return std::string(HWY_DYNAMIC_DISPATCH(TargetName)()) + (has_bf16_dot ? " with bf16 dots" : "");
+}
 
 }  // namespace quire::cpu
 #endif

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "kernels/bfloat16.h"
 
@@ -9,8 +10,8 @@
 //
 // What makes tokens independent of batch and chunking is decided here: each result row is computed
 // by one fixed sequence of operations, however many rows share a call. A score is one chain of
-// fused multiply-adds over head_dim, an output element one chain over the keys, so they are equal
-// with every vector width, too; only sums across lanes (norms, softmax sums) depend on it.
+// fused multiply-adds over head_dim (or pairs of it), an output element one chain over the keys, so
+// they do not depend on the vector width; sums across lanes (norms, softmax sums) do.
 
 namespace quire::cpu {
 
@@ -27,15 +28,28 @@ void to_float(const BFloat16* in, int64_t count, float* out);
 /// out[i] = bf16(in[i]), round to nearest even.
 void to_bfloat16(const float* in, int64_t count, BFloat16* out);
 
-/// transposed[d, j] = keys[j][d] for j < num_keys <= kTileKeys, 0 for the rest of the tile.
-/// transposed: [head_dim, kTileKeys].
-void transpose_keys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim,
-                    float* transposed);
+// Scores of query rows against a tile of keys. Both are packed first, in a layout that depends on
+// the instruction set: bf16 pairs where the CPU has dot products of them, else f32.
 
-/// scores[r, j] = < query[r, :], key j >. query: [num_rows, padded head_dim], transposed as above,
-/// scores: [num_rows, kTileKeys].
-void score_tile(const float* query, int64_t num_rows, int64_t head_dim, const float* transposed,
+/// Floats from one packed query row to the next.
+int64_t query_stride(int64_t head_dim);
+/// Floats that a packed tile takes.
+int64_t packed_keys_size(int64_t head_dim);
+void pack_query(const BFloat16* query, int64_t head_dim, float* packed);
+/// num_keys <= kTileKeys; the rest of the tile scores 0.
+void pack_keys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim, float* packed);
+
+/// scores[r, j] = < query r, key j >. scores: [num_rows, kTileKeys].
+void score_tile(const float* query, int64_t num_rows, int64_t head_dim, const float* keys,
                 float* scores);
+/// Bit j of masks[r]: not (score < thresholds[r]), so NaN counts. The scores of a row are written
+/// if its mask is not 0.
+void score_above(const float* query, int64_t num_rows, int64_t head_dim, const float* keys,
+                 const float* thresholds, float* scores, uint64_t* masks);
+
+/// Makes this process score without AVX512_BF16, or with it again if the CPU has it; anything
+/// packed before is void. For tests; returns whether it is in use now.
+bool use_bf16_dot(bool wanted);
 
 /// Softmax state of rows over the tiles they have seen.
 struct SoftmaxRows {
@@ -72,6 +86,6 @@ void norm_row(const NormRow& row);
 void silu_mul_row(const float* gate, const float* up, int64_t width, float* out);
 
 /// Name of the instruction set in use, for the banner.
-const char* instruction_set();
+std::string instruction_set();
 
 }  // namespace quire::cpu

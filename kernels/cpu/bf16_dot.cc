@@ -1,0 +1,180 @@
+#include "kernels/cpu/bf16_dot.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/check.h"
+#include "kernels/cpu/simd_rows.h"
+
+#if defined(__x86_64__)
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12's own intrinsics start from a register that is undefined on purpose.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#define QUIRE_BF16_DOT __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
+#endif
+
+namespace quire::cpu::bf16_dot {
+
+int64_t query_stride(int64_t head_dim) { return (head_dim + 1) / 2; }
+
+void pack_query(const BFloat16* query, int64_t head_dim, float* packed) {
+  if (head_dim % 2 != 0) packed[head_dim / 2] = 0;
+  std::memcpy(packed, query, static_cast<size_t>(head_dim) * sizeof(BFloat16));
+}
+
+#if defined(__x86_64__)
+
+namespace {
+
+constexpr int kLanes = 16;                                      // f32, or pairs of bf16
+constexpr int kVectors = static_cast<int>(kTileKeys) / kLanes;  // of one tile
+constexpr int kRowsAtOnce = 6;  // times kVectors accumulators: most of the 32 registers
+
+/// The 16 x 16 words of `rows` with rows and columns exchanged.
+QUIRE_BF16_DOT inline void transpose(__m512i (&rows)[kLanes]) {
+  __m512i t[kLanes];
+  for (int i = 0; i < kLanes; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < kLanes; i += 4) {
+    rows[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    rows[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    rows[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    rows[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  // Now row 4a + b has, in quarter q, column 4q + b of rows 4a to 4a + 3.
+  for (int b = 0; b < 4; ++b) {
+    const __m512i low01 = _mm512_shuffle_i32x4(rows[b], rows[4 + b], 0x88);
+    const __m512i odd01 = _mm512_shuffle_i32x4(rows[b], rows[4 + b], 0xDD);
+    const __m512i low23 = _mm512_shuffle_i32x4(rows[8 + b], rows[12 + b], 0x88);
+    const __m512i odd23 = _mm512_shuffle_i32x4(rows[8 + b], rows[12 + b], 0xDD);
+    t[b] = _mm512_shuffle_i32x4(low01, low23, 0x88);
+    t[4 + b] = _mm512_shuffle_i32x4(odd01, odd23, 0x88);
+    t[8 + b] = _mm512_shuffle_i32x4(low01, low23, 0xDD);
+    t[12 + b] = _mm512_shuffle_i32x4(odd01, odd23, 0xDD);
+  }
+  for (int i = 0; i < kLanes; ++i) rows[i] = t[i];
+}
+
+/// kRows rows against all keys of the tile.
+template <int kRows>
+QUIRE_BF16_DOT inline void dot_rows(const float* query, int64_t num_pairs, const float* keys,
+                                    __m512 (&sums)[kRows][kVectors]) {
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_setzero_ps();
+  }
+  for (int64_t pair = 0; pair < num_pairs; ++pair) {
+    __m512bh key[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      key[v] = (__m512bh)_mm512_loadu_ps(keys + pair * kTileKeys + v * kLanes);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const __m512bh q = (__m512bh)_mm512_set1_ps(query[r * num_pairs + pair]);
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], q, key[v]);
+    }
+  }
+}
+
+template <int kRows>
+QUIRE_BF16_DOT inline void score_rows(const float* query, int64_t num_pairs, const float* keys,
+                                      float* scores) {
+  __m512 sums[kRows][kVectors];
+  dot_rows<kRows>(query, num_pairs, keys, sums);
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      _mm512_storeu_ps(scores + r * kTileKeys + v * kLanes, sums[r][v]);
+    }
+  }
+}
+
+template <int kRows>
+QUIRE_BF16_DOT inline void filter_rows(const float* query, int64_t num_pairs, const float* keys,
+                                       const float* thresholds, float* scores, uint64_t* masks) {
+  __m512 sums[kRows][kVectors];
+  dot_rows<kRows>(query, num_pairs, keys, sums);
+  for (int r = 0; r < kRows; ++r) {
+    const __m512 threshold = _mm512_set1_ps(thresholds[r]);
+    uint64_t mask = 0;
+    for (int v = 0; v < kVectors; ++v) {
+      const __mmask16 part = _mm512_cmp_ps_mask(sums[r][v], threshold, _CMP_NLT_UQ);
+      mask |= static_cast<uint64_t>(part) << (v * kLanes);
+    }
+    masks[r] = mask;
+    if (mask == 0) continue;
+    for (int v = 0; v < kVectors; ++v) {
+      _mm512_storeu_ps(scores + r * kTileKeys + v * kLanes, sums[r][v]);
+    }
+  }
+}
+
+}  // namespace
+
+bool is_available() { return __builtin_cpu_supports("avx512bf16") != 0; }
+
+QUIRE_BF16_DOT void pack_keys(const BFloat16* const* keys, int64_t num_keys, int64_t head_dim,
+                              float* packed) {
+  const int64_t num_pairs = query_stride(head_dim);
+  for (int64_t j0 = 0; j0 < kTileKeys; j0 += kLanes) {
+    for (int64_t p0 = 0; p0 < num_pairs; p0 += kLanes) {
+      // Bytes of the pairs that exist; an odd head_dim's last pair has one half.
+      const int64_t num_dims = std::min<int64_t>(head_dim - 2 * p0, 2 * kLanes);
+      const auto dims = static_cast<__mmask32>((uint64_t{1} << num_dims) - 1);
+      __m512i rows[kLanes];
+      for (int j = 0; j < kLanes; ++j) {
+        rows[j] = j0 + j < num_keys ? _mm512_maskz_loadu_epi16(dims, keys[j0 + j] + 2 * p0)
+                                    : _mm512_setzero_si512();
+      }
+      transpose(rows);
+      const int64_t count = std::min<int64_t>(num_pairs - p0, kLanes);
+      for (int64_t p = 0; p < count; ++p) {
+        _mm512_storeu_si512(packed + (p0 + p) * kTileKeys + j0, rows[p]);
+      }
+    }
+  }
+}
+
+QUIRE_BF16_DOT void score_tile(const float* query, int64_t num_rows, int64_t head_dim,
+                               const float* keys, float* scores) {
+  const int64_t num_pairs = query_stride(head_dim);
+  int64_t r = 0;
+  for (; r + kRowsAtOnce <= num_rows; r += kRowsAtOnce) {
+    score_rows<kRowsAtOnce>(query + r * num_pairs, num_pairs, keys, scores + r * kTileKeys);
+  }
+  for (; r + 2 <= num_rows; r += 2) {
+    score_rows<2>(query + r * num_pairs, num_pairs, keys, scores + r * kTileKeys);
+  }
+  if (r < num_rows) {
+    score_rows<1>(query + r * num_pairs, num_pairs, keys, scores + r * kTileKeys);
+  }
+}
+
+QUIRE_BF16_DOT void score_above(const float* query, int64_t num_rows, int64_t head_dim,
+                                const float* keys, const float* thresholds, float* scores,
+                                uint64_t* masks) {
+  const int64_t num_pairs = query_stride(head_dim);
+  int64_t r = 0;
+  for (; r + kRowsAtOnce <= num_rows; r += kRowsAtOnce) {
+    filter_rows<kRowsAtOnce>(query + r * num_pairs, num_pairs, keys, thresholds + r,
+                             scores + r * kTileKeys, masks + r);
+  }
+  for (; r < num_rows; ++r) {
+    filter_rows<1>(query + r * num_pairs, num_pairs, keys, thresholds + r, scores + r * kTileKeys,
+                   masks + r);
+  }
+}
+
+#else
+
+bool is_available() { return false; }
+void pack_keys(const BFloat16* const*, int64_t, int64_t, float*) { QUIRE_CHECK(false); }
+void score_tile(const float*, int64_t, int64_t, const float*, float*) { QUIRE_CHECK(false); }
+void score_above(const float*, int64_t, int64_t, const float*, const float*, float*, uint64_t*) {
+  QUIRE_CHECK(false);
+}
+
+#endif
+
+}  // namespace quire::cpu::bf16_dot
