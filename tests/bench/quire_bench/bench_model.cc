@@ -1,0 +1,162 @@
+#include "tests/bench/quire_bench/bench_model.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "kernels/backend_registry.h"
+#include "server/machine_memory.h"
+#include "tests/bench/quire_bench/random_table.h"
+#include "tests/bench/quire_bench/shapes.h"
+#include "tests/models/model_folder.h"
+
+namespace quire::bench {
+namespace {
+
+std::filesystem::path bundled_model() {
+  std::error_code ignored;
+  const auto binary = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  const auto installed = binary.parent_path().parent_path() / "share/quire/quire-4m";
+  return std::filesystem::exists(installed, ignored) ? installed
+                                                     : std::filesystem::path(QUIRE_BUNDLED_MODEL);
+}
+
+MobaConfig chosen_moba(const ModelConfig& config, const BenchOptions& options) {
+  MobaConfig moba = config.moba.value_or(MobaConfig{});
+  if (options.block_size > 0) moba.block_size = options.block_size;
+  if (options.top_k > 0) moba.top_k = options.top_k;
+  return moba;
+}
+
+void require_memory(int64_t num_bytes, const std::string& what) {
+  const uint64_t available = available_memory_bytes();
+  if (available == 0 || static_cast<uint64_t>(num_bytes) <= available) return;
+  throw std::runtime_error(what + " needs " + std::to_string(num_bytes >> 20) + " MiB, " +
+                           std::to_string(available >> 20) + " MiB are available");
+}
+
+/// Random weights need their size twice: as a file in the temporary folder (TMPDIR), which the
+/// system may drop from its cache, and packed by the backend.
+std::unique_ptr<Model> load_random_model(const ModelConfig& config, const MobaConfig& moba,
+                                         uint32_t seed, Backend& backend) {
+  const int64_t num_bytes = random_model_bytes(config);
+  require_memory(num_bytes, "the model");
+  const test::TemporaryFolder folder;
+  const auto space = std::filesystem::space(folder.path());
+  if (space.available < static_cast<uint64_t>(num_bytes)) {
+    throw std::runtime_error(folder.path().string() + ": no room for weights of " +
+                             std::to_string(num_bytes >> 20) + " MiB; set TMPDIR");
+  }
+  write_random_model(config, seed, folder.path());
+  return load_model(folder.path(), backend, &moba);
+}
+
+}  // namespace
+
+BenchModel::BenchModel(const BenchOptions& options)
+    : options_(options),
+      random_(options.seed),
+      backend_(make_backend(options.backend, {.num_threads = options.num_threads})) {
+  const bool is_folder = !options.model.empty() || options.shape == "bundled";
+  if (is_folder) {
+    const auto folder = options.model.empty() ? bundled_model() : options.model;
+    moba_ = chosen_moba(load_model_config(folder), options);
+    model_ = load_model(folder, backend_, &moba_);
+  } else {
+    const ModelConfig config = shape_config(options.shape);
+    moba_ = chosen_moba(config, options);
+    model_ = load_random_model(config, moba_, options.seed, backend_);
+  }
+}
+
+KvStorage::Shape BenchModel::storage_shape(int64_t num_blocks) const {
+  return {.num_layers = config().num_layers,
+          .num_blocks = static_cast<int32_t>(num_blocks),
+          .num_kv_heads = config().num_kv_heads,
+          .block_size = moba_.block_size,
+          .head_dim = config().head_dim};
+}
+
+int64_t BenchModel::blocks_of(int64_t num_tokens) const {
+  return (num_tokens + moba_.block_size - 1) / moba_.block_size;
+}
+
+int64_t BenchModel::cache_bytes(int64_t num_sequences, int64_t num_tokens) const {
+  return num_sequences * blocks_of(num_tokens) * KvStorage::bytes_per_block(storage_shape(1));
+}
+
+void BenchModel::make_cache(int64_t num_bytes, const StepLimits& limits) {
+  require_memory(num_bytes, "the KV cache");
+  const int64_t block_bytes = KvStorage::bytes_per_block(storage_shape(1));
+  storage_ = std::make_unique<KvStorage>(
+      backend_, storage_shape((num_bytes + block_bytes - 1) / block_bytes));
+  fill_cache();
+  seal_cache();
+  runner_ = std::make_unique<ModelRunner>(backend_, *model_, *storage_, limits);
+}
+
+void BenchModel::fill_cache() {
+  RandomTable table(options_.seed, 1.0f);
+  for (const PagedKvView& layer : storage_->layers()) {
+    for (const TensorView& tensor : {layer.k, layer.v}) {
+      auto* to = tensor.data_as<BFloat16>();
+      table.hand_out(tensor.num_elements(), [&](std::span<const BFloat16> values) {
+        backend_.upload(std::as_bytes(values), to);
+        to += values.size();
+      });
+    }
+  }
+}
+
+void BenchModel::seal_cache() {
+  std::vector<int32_t> ids(static_cast<size_t>(storage_->shape().num_blocks));
+  std::iota(ids.begin(), ids.end(), 0);
+  const auto buffer = backend_.allocate(ids.size() * sizeof(int32_t));
+  backend_.upload(std::as_bytes(std::span(ids)), buffer->data());
+  const ConstTensorView view =
+      make_view(static_cast<const int32_t*>(buffer->data()), {static_cast<int64_t>(ids.size())});
+  for (const PagedKvView& layer : storage_->layers()) {
+    backend_.seal_blocks({.kv = layer, .block_ids = view});
+  }
+  backend_.synchronize();
+}
+
+void BenchModel::make_sequences(int32_t num_sequences, int32_t num_tokens) {
+  const int64_t num_blocks = blocks_of(num_tokens);
+  QUIRE_CHECK(storage_ && num_sequences * num_blocks <= storage_->shape().num_blocks)
+      << num_sequences << " sequences of " << num_blocks << " blocks";
+  sequences_.clear();
+  for (int32_t s = 0; s < num_sequences; ++s) {
+    Sequence& sequence = sequences_.emplace_back();
+    sequence.id = SequenceId{static_cast<uint64_t>(s)};
+    sequence.request.sampling.temperature = 0;
+    sequence.tokens.reserve(static_cast<size_t>(num_tokens));
+    for (int64_t block = 0; block < num_blocks; ++block) {
+      sequence.block_table.block_ids.push_back(
+          BlockId{static_cast<int32_t>(s * num_blocks + block)});
+    }
+  }
+}
+
+void BenchModel::step(int32_t first_pos, int32_t num_tokens, int32_t end_pos) {
+  const auto vocab_size = static_cast<uint32_t>(config().vocab_size);
+  StepPlan plan;
+  for (Sequence& sequence : sequences_) {
+    if (sequence.num_tokens() > end_pos) sequence.tokens.resize(static_cast<size_t>(end_pos));
+    while (sequence.num_tokens() < end_pos) {
+      sequence.tokens.push_back(static_cast<TokenId>(random_() % vocab_size));
+    }
+    sequence.num_computed_tokens = first_pos;
+    plan.sequences.push_back({.sequence = &sequence,
+                              .num_tokens = num_tokens,
+                              .samples = first_pos + num_tokens == end_pos,
+                              .attention = options_.attention,
+                              .top_k = moba_.top_k});
+  }
+  runner_->run_step(plan);
+}
+
+}  // namespace quire::bench

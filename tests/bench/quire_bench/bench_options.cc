@@ -1,0 +1,131 @@
+#include "tests/bench/quire_bench/bench_options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
+#include <sstream>
+
+namespace quire::bench {
+namespace {
+
+constexpr int kBadSettings = 2;
+constexpr int32_t kMaxDepth = 1 << 28;
+
+constexpr const char* kPrefillHelp =
+    "Prefill of a chunk of tokens behind a context of each depth.\n\n"
+    "The context is not computed: its keys and values are random bf16 numbers of standard "
+    "deviation "
+    "1, its centroids are sealed from them by seal_blocks, and the measured chunk attends to them "
+    "as it would to computed ones. Random keys make every query choose blocks of its own, the "
+    "worst case for locality. --whole computes everything from token 0 instead.";
+constexpr const char* kDecodeHelp =
+    "Decode steps of a batch of sequences behind a context of each depth.\n\n"
+    "The contexts are not computed: their keys and values are random bf16 numbers of standard "
+    "deviation 1, their centroids are sealed from them by seal_blocks. No two sequences share a "
+    "block.";
+
+void add_model_options(CLI::App& app, BenchOptions& options) {
+  app.add_option("--shape", options.shape,
+                 "bundled, tiny, llama-3.2-1b, llama-3.1-8b, or "
+                 "LAYERS,DIM,HEADS,KV_HEADS,HEAD_DIM,FFN,VOCAB; random weights but for bundled")
+      ->capture_default_str();
+  app.add_option("--model", options.model, "Hugging Face folder instead of a shape");
+  app.add_option("--attention", options.attention, "moba or full")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, AttentionMode>{
+          {"moba", AttentionMode::kMoba}, {"full", AttentionMode::kFull}}))
+      ->default_str("moba");
+  app.add_option("--block-size", options.block_size, "tokens per block; default: the model's")
+      ->check(CLI::Range(1, 1 << 16));
+  app.add_option("--top-k", options.top_k, "blocks per token and head; default: the model's")
+      ->check(CLI::Range(1, 1 << 16));
+  app.add_option("--seed", options.seed, "of weights, keys, values and tokens")
+      ->capture_default_str();
+}
+
+void add_run_options(CLI::App& app, BenchOptions& options) {
+  app.add_option("--backend", options.backend, "cpu or reference")->capture_default_str();
+  app.add_option("--threads", options.num_threads,
+                 "CPU threads; 0: as many CPUs as the process may use (pin it with taskset)")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--depth", options.depths, "tokens of context before the measurement, a list")
+      ->delimiter(',')
+      ->check(CLI::Range(0, kMaxDepth))
+      ->default_str("0");
+  app.add_option("--repetitions", options.num_repetitions,
+                 "timed runs per case, after one warm-up; default 5, with --whole 1")
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--output", options.output, "table or json")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, OutputFormat>{
+          {"table", OutputFormat::kTable}, {"json", OutputFormat::kJson}}))
+      ->default_str("table");
+  app.add_option("--peak-gflops", options.peaks.gflops, "for the floor; default: measured")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--peak-gbps", options.peaks.gbytes_per_s,
+                 "GB/s of memory for the floor; default: measured")
+      ->check(CLI::PositiveNumber);
+}
+
+void add_prefill_options(CLI::App& app, BenchOptions& options) {
+  app.add_option("--tokens", options.num_tokens, "of the measured chunk")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--step-tokens", options.step_tokens, "tokens of one step of the engine")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_flag("--whole", options.is_whole, "prefill each depth really, from token 0; no warm-up");
+}
+
+void add_decode_options(CLI::App& app, BenchOptions& options) {
+  app.add_option("--batch", options.batch_sizes, "sequences per step, a list")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
+      ->default_str("1");
+  app.add_option("--steps", options.num_steps, "tokens of each sequence per repetition")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+}
+
+void finish(BenchOptions& options, const CLI::App& mode) {
+  if (options.is_whole) {
+    if (mode.count("--repetitions") == 0) options.num_repetitions = 1;
+    if (std::ranges::find(options.depths, 0) != options.depths.end()) {
+      throw CommandLineExit{kBadSettings, "--whole: --depth must be at least 1"};
+    }
+  }
+  if (mode.count("--model") > 0 && mode.count("--shape") > 0) {
+    throw CommandLineExit{kBadSettings, "--model and --shape exclude each other"};
+  }
+}
+
+}  // namespace
+
+BenchOptions parse_command_line(int argc, const char* const* argv) {
+  BenchOptions options;
+  CLI::App app("Measures Quire's model steps: time, FLOP/s, bytes/s and their share of the floor.",
+               "quire-bench");
+  app.set_version_flag("--version", "quire-bench " QUIRE_VERSION " (" QUIRE_COMMIT ")");
+  app.require_subcommand(1);
+  CLI::App* prefill = app.add_subcommand("prefill", kPrefillHelp);
+  CLI::App* decode = app.add_subcommand("decode", kDecodeHelp);
+  for (CLI::App* mode : {prefill, decode}) {
+    add_model_options(*mode, options);
+    add_run_options(*mode, options);
+  }
+  add_prefill_options(*prefill, options);
+  add_decode_options(*decode, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out, complaint;
+    const bool is_success = app.exit(error, out, complaint) == 0;
+    std::string text = is_success ? out.str() : complaint.str();
+    while (text.ends_with('\n')) text.pop_back();
+    throw CommandLineExit{is_success ? 0 : kBadSettings, text};
+  }
+  options.mode = decode->parsed() ? BenchMode::kDecode : BenchMode::kPrefill;
+  finish(options, decode->parsed() ? *decode : *prefill);
+  return options;
+}
+
+}  // namespace quire::bench

@@ -1,0 +1,165 @@
+#include "tests/bench/quire_bench/op_meter.h"
+
+#include <algorithm>
+
+namespace quire::bench {
+namespace {
+
+constexpr double kKeyAndValue = 2;
+
+double kv_element_bytes(const PagedKvView& kv) {
+  return static_cast<double>(element_bytes(kv.k.dtype));
+}
+
+}  // namespace
+
+std::string_view op_name(OpKind op) {
+  constexpr std::array<std::string_view, kNumOps> kNames = {
+      "embedding", "matmul",         "rms_norm",       "rope",     "append_kv", "seal_blocks",
+      "moba_gate", "moba_attention", "full_attention", "silu_mul", "sample"};
+  return kNames.at(static_cast<size_t>(op));
+}
+
+void MeteredBackend::start_counting() {
+  work_ = {};
+  is_counting_ = true;
+}
+
+OpWork MeteredBackend::stop_counting() {
+  is_counting_ = false;
+  return work_;
+}
+
+void MeteredBackend::embedding(const EmbeddingParams& p) {
+  time(OpKind::kEmbedding, [&] { inner_->embedding(p); });
+}
+void MeteredBackend::matmul(const MatmulParams& p) {
+  time(OpKind::kMatmul, [&] { inner_->matmul(p); });
+  if (is_counting_) count(p);
+}
+void MeteredBackend::rms_norm(const RmsNormParams& p) {
+  time(OpKind::kRmsNorm, [&] { inner_->rms_norm(p); });
+}
+void MeteredBackend::rope_table(const RopeTableParams& p) {
+  time(OpKind::kRope, [&] { inner_->rope_table(p); });
+}
+void MeteredBackend::rope(const RopeParams& p) {
+  time(OpKind::kRope, [&] { inner_->rope(p); });
+}
+void MeteredBackend::append_kv(const AppendKvParams& p) {
+  time(OpKind::kAppendKv, [&] { inner_->append_kv(p); });
+}
+void MeteredBackend::seal_blocks(const SealBlocksParams& p) {
+  time(OpKind::kSealBlocks, [&] { inner_->seal_blocks(p); });
+}
+void MeteredBackend::moba_gate(const MobaGateParams& p) {
+  time(OpKind::kMobaGate, [&] { inner_->moba_gate(p); });
+  if (is_counting_) count(p);
+}
+void MeteredBackend::moba_attention(const MobaAttentionParams& p) {
+  time(OpKind::kMobaAttention, [&] { inner_->moba_attention(p); });
+  if (is_counting_) count(p);
+}
+void MeteredBackend::full_attention(const FullAttentionParams& p) {
+  time(OpKind::kFullAttention, [&] { inner_->full_attention(p); });
+  if (is_counting_) count(p);
+}
+void MeteredBackend::silu_mul(const SiluMulParams& p) {
+  time(OpKind::kSiluMul, [&] { inner_->silu_mul(p); });
+}
+void MeteredBackend::sample(const SampleParams& p) {
+  time(OpKind::kSample, [&] { inner_->sample(p); });
+}
+
+std::vector<int32_t> MeteredBackend::read(const ConstTensorView& view) {
+  QUIRE_CHECK(view.is_contiguous() && view.dtype == DType::kI32) << "cannot be counted";
+  std::vector<int32_t> values(static_cast<size_t>(view.num_elements()));
+  inner_->download(view.data, std::as_writable_bytes(std::span(values)));
+  return values;
+}
+
+std::vector<MeteredBackend::Rows> MeteredBackend::read_rows(const RaggedBatchView& batch) {
+  const std::vector<int32_t> bounds = read(batch.cu_query_lens);
+  const std::vector<int32_t> kv_lens = read(batch.kv_lens);
+  std::vector<Rows> rows;
+  for (size_t s = 0; s < kv_lens.size(); ++s) {
+    rows.push_back({bounds[s], bounds[s + 1], kv_lens[s]});
+  }
+  return rows;
+}
+
+void MeteredBackend::count(const MatmulParams& p) {
+  const auto rows = static_cast<double>(p.a.shape[0]);
+  const double weights =
+      static_cast<double>(p.weight->num_rows()) * static_cast<double>(p.weight->num_columns());
+  work_.linear_flops += 2 * rows * weights;
+  work_.weight_bytes += weights * static_cast<double>(element_bytes(p.a.dtype));
+}
+
+void MeteredBackend::count(const MobaGateParams& p) {
+  const std::vector<int32_t> top_k = read(p.top_k);
+  const std::vector<Rows> sequences = read_rows(p.batch);
+  const auto num_heads = static_cast<double>(p.query.shape[1]);
+  const auto head_dim = static_cast<double>(p.kv.head_dim());
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const Rows& rows = sequences[s];
+    int64_t most_scored = 0;
+    for (int32_t row = rows.first_row; row < rows.end_row; ++row) {
+      const int64_t current = rows.position(row) / p.kv.block_size();
+      if (current <= top_k[s] - 1) continue;  // everything is selected, no centroid is read
+      work_.gate_flops += 2 * num_heads * head_dim * static_cast<double>(current);
+      most_scored = std::max(most_scored, current);
+    }
+    work_.centroid_bytes += static_cast<double>(most_scored * p.kv.num_kv_heads()) * head_dim *
+                            static_cast<double>(element_bytes(p.kv.centroids.dtype));
+  }
+}
+
+void MeteredBackend::count(const MobaAttentionParams& p) {
+  const std::vector<int32_t> selected = read(p.selected);
+  const int64_t num_heads = p.query.shape[1], max_top_k = p.selected.shape[2];
+  const int64_t group_size = num_heads / p.kv.num_kv_heads();
+  const auto block_size = static_cast<int32_t>(p.kv.block_size());
+  int64_t attended_keys = 0;  // summed over query heads
+  int64_t read_keys = 0;      // distinct, summed over KV heads
+  for (const Rows& rows : read_rows(p.batch)) {
+    const auto num_blocks = static_cast<size_t>((rows.kv_len - 1) / block_size + 1);
+    for (int64_t kv_head = 0; kv_head < p.kv.num_kv_heads(); ++kv_head) {
+      std::vector<bool> is_read(num_blocks);
+      for (int32_t row = rows.first_row; row < rows.end_row; ++row) {
+        const int32_t position = rows.position(row);
+        const int32_t* entry =
+            selected.data() + (row * num_heads + kv_head * group_size) * max_top_k;
+        for (int64_t i = 0; i < group_size * max_top_k; ++i) {
+          if (entry[i] < 0) continue;
+          attended_keys += std::min(block_size, position + 1 - entry[i] * block_size);
+          is_read[static_cast<size_t>(entry[i])] = true;
+        }
+      }
+      for (size_t block = 0; block < num_blocks; ++block) {
+        const int32_t rest = rows.kv_len - static_cast<int32_t>(block) * block_size;
+        if (is_read[block]) read_keys += std::min(block_size, rest);
+      }
+    }
+  }
+  const auto head_dim = static_cast<double>(p.kv.head_dim());
+  work_.attention_flops += 4 * head_dim * static_cast<double>(attended_keys);
+  work_.kv_bytes +=
+      kKeyAndValue * kv_element_bytes(p.kv) * head_dim * static_cast<double>(read_keys);
+}
+
+void MeteredBackend::count(const FullAttentionParams& p) {
+  const auto num_heads = static_cast<double>(p.query.shape[1]);
+  const auto num_kv_heads = static_cast<double>(p.kv.num_kv_heads());
+  const auto head_dim = static_cast<double>(p.kv.head_dim());
+  for (const Rows& rows : read_rows(p.batch)) {
+    const double num_rows = rows.end_row - rows.first_row;
+    const double first_pos = rows.kv_len - num_rows;
+    // Positions first_pos .. kv_len - 1 attend to position + 1 keys each.
+    const double keys = num_rows * (first_pos + 1 + rows.kv_len) / 2;
+    work_.attention_flops += 4 * num_heads * head_dim * keys;
+    work_.kv_bytes += kKeyAndValue * kv_element_bytes(p.kv) * num_kv_heads * head_dim * rows.kv_len;
+  }
+}
+
+}  // namespace quire::bench
