@@ -18,6 +18,9 @@ constexpr const char* kPrefillHelp =
     "1, its centroids are sealed from them by seal_blocks, and the measured chunk attends to them "
     "as it would to computed ones. Random keys make every query choose blocks of its own, the "
     "worst case for locality. --whole computes everything from token 0 instead.";
+constexpr const char* kServeHelp =
+    "Streamed completions of a running server, as its clients see them: tokens per second, time to "
+    "the first token, time between tokens. Works with any server of OpenAI's /v1/completions.";
 constexpr const char* kDecodeHelp =
     "Decode steps of a batch of sequences behind a context of each depth.\n\n"
     "The contexts are not computed: their keys and values are random bf16 numbers of standard "
@@ -55,10 +58,6 @@ void add_run_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--repetitions", options.num_repetitions,
                  "timed runs per case, after one warm-up; default 5, with --whole 1")
       ->check(CLI::Range(1, 1000));
-  app.add_option("--output", options.output, "table or json")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, OutputFormat>{
-          {"table", OutputFormat::kTable}, {"json", OutputFormat::kJson}}))
-      ->default_str("table");
   app.add_option("--peak-gflops", options.peaks.gflops, "for the floor; default: measured")
       ->check(CLI::PositiveNumber);
   app.add_option("--peak-gbps", options.peaks.gbytes_per_s,
@@ -86,6 +85,34 @@ void add_decode_options(CLI::App& app, BenchOptions& options) {
       ->capture_default_str();
 }
 
+void add_output_option(CLI::App& app, BenchOptions& options) {
+  app.add_option("--output", options.output, "table or json")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, OutputFormat>{
+          {"table", OutputFormat::kTable}, {"json", OutputFormat::kJson}}))
+      ->default_str("table");
+}
+
+void add_serve_options(CLI::App& app, ServeOptions& serve) {
+  app.add_option("--host", serve.host, "of the running server")->capture_default_str();
+  app.add_option("--port", serve.port, "of its HTTP")->capture_default_str();
+  app.add_option("--api-key", serve.api_key, "sent as a bearer token");
+  app.add_option("--model", serve.model, "name in the request, where the server asks for one");
+  app.add_option("--streams", serve.num_streams, "requests open at once, a list")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024))
+      ->default_str("1,8");
+  app.add_option("--requests", serve.requests_per_stream, "of each stream, one after the other")
+      ->check(CLI::Range(1, 4095))
+      ->capture_default_str();
+  app.add_option("--prompt-words", serve.prompt_words, "random words of each prompt")
+      ->check(CLI::Range(1, 1 << 22))
+      ->capture_default_str();
+  app.add_option("--max-tokens", serve.max_tokens, "tokens of each answer")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--seed", serve.seed, "of the prompts")->capture_default_str();
+}
+
 void finish(BenchOptions& options, const CLI::App& mode) {
   if (options.is_whole) {
     if (mode.count("--repetitions") == 0) options.num_repetitions = 1;
@@ -108,10 +135,13 @@ BenchOptions parse_command_line(int argc, const char* const* argv) {
   app.require_subcommand(1);
   CLI::App* prefill = app.add_subcommand("prefill", kPrefillHelp);
   CLI::App* decode = app.add_subcommand("decode", kDecodeHelp);
+  CLI::App* serve = app.add_subcommand("serve", kServeHelp);
   for (CLI::App* mode : {prefill, decode}) {
     add_model_options(*mode, options);
     add_run_options(*mode, options);
   }
+  for (CLI::App* mode : {prefill, decode, serve}) add_output_option(*mode, options);
+  add_serve_options(*serve, options.serve);
   add_prefill_options(*prefill, options);
   add_decode_options(*decode, options);
   try {
@@ -123,8 +153,12 @@ BenchOptions parse_command_line(int argc, const char* const* argv) {
     while (text.ends_with('\n')) text.pop_back();
     throw CommandLineExit{is_success ? 0 : kBadSettings, text};
   }
-  options.mode = decode->parsed() ? BenchMode::kDecode : BenchMode::kPrefill;
-  finish(options, decode->parsed() ? *decode : *prefill);
+  if (serve->parsed()) {
+    options.mode = BenchMode::kServe;
+  } else {
+    options.mode = decode->parsed() ? BenchMode::kDecode : BenchMode::kPrefill;
+    finish(options, decode->parsed() ? *decode : *prefill);
+  }
   return options;
 }
 

@@ -7,10 +7,11 @@
 
 #include "models/model_config.h"
 #include "tests/bench/quire_bench/machine_peaks.h"
+#include "tests/bench/quire_bench/serve_bench.h"
 
 namespace quire::bench {
 
-enum class BenchMode : uint8_t { kPrefill, kDecode };
+enum class BenchMode : uint8_t { kPrefill, kDecode, kServe };
 enum class OutputFormat : uint8_t { kTable, kJson };
 
 struct BenchOptions {
@@ -34,6 +35,8 @@ struct BenchOptions {
 
   std::vector<int32_t> batch_sizes = {1};  // decode
   int32_t num_steps = 16;                  // decode: tokens of each sequence per repetition
+
+  ServeOptions serve;  // all that serve needs, but for `output`
 };
 
 /// A complete command line needs no run: the text to print, and the exit code.

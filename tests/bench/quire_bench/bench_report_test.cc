@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/bench/quire_bench/serve_report.h"
 #include "tests/bench/quire_bench/shapes.h"
 
 namespace quire::bench {
@@ -77,6 +78,14 @@ TEST_CASE("Shapes have the sizes that they are named after", "[bench_report]") {
        {"", "huge", "1,2,3", "2,16,4,2,8,40,24,1", "2,16,4,2,8,40,x", "2,16,4,2,8,40,0"}) {
     CHECK_THROWS_AS(shape_config(bad), std::invalid_argument);
   }
+}
+
+TEST_CASE("A percentile is one of the values, by nearest rank", "[bench_report]") {
+  CHECK(percentile({}, 0.5) == 0);
+  CHECK(percentile({7}, 0.99) == 7);
+  CHECK(percentile({4, 1, 3, 2}, 0.5) == 2);
+  CHECK(percentile({4, 1, 3, 2}, 0.95) == 4);
+  CHECK(percentile({4, 1, 3, 2}, 1.0) == 4);
 }
 
 TEST_CASE("Command lines that cannot be run are refused", "[bench_report]") {

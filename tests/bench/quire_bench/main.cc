@@ -9,6 +9,7 @@
 #include "tests/bench/quire_bench/bench_options.h"
 #include "tests/bench/quire_bench/bench_report.h"
 #include "tests/bench/quire_bench/measurement.h"
+#include "tests/bench/quire_bench/serve_report.h"
 
 namespace quire::bench {
 namespace {
@@ -25,6 +26,11 @@ MachinePeaks peaks_for(const BenchOptions& options) {
 
 int run(int argc, char** argv) {
   BenchOptions options = parse_command_line(argc, argv);
+  if (options.mode == BenchMode::kServe) {
+    const MachineFacts machine = read_machine_facts();
+    std::fputs(serve_report(options, machine, run_serve(options.serve)).c_str(), stdout);
+    return 0;
+  }
   if (options.num_threads == 0) options.num_threads = omp_get_num_procs();
   Report report;
   report.machine = read_machine_facts();
