@@ -60,7 +60,7 @@ class Tensors {
   }
   static void fill(const TensorView& view) {
     auto* to = view.data_as<BFloat16>();
-    RandomTable(1, 1.0f).hand_out(view.num_elements(), [&](std::span<const BFloat16> values) {
+    RandomTable(1).hand_out(view.num_elements(), [&](std::span<const BFloat16> values) {
       backend().upload(std::as_bytes(values), to);
       to += values.size();
     });

@@ -99,7 +99,7 @@ void BenchModel::make_cache(int64_t num_bytes, const StepLimits& limits) {
 }
 
 void BenchModel::fill_cache() {
-  RandomTable table(options_.seed, 1.0f);
+  RandomTable table(options_.seed);
   for (const PagedKvView& layer : storage_->layers()) {
     for (const TensorView& tensor : {layer.k, layer.v}) {
       auto* to = tensor.data_as<BFloat16>();

@@ -36,7 +36,7 @@ double best_seconds(const Action& action) {
 }
 
 double measure_gflops(Backend& backend) {
-  RandomTable table(1, 1.0f);
+  RandomTable table(1);
   std::vector<BFloat16> values;
   table.hand_out(kWidth * kWidth, [&](std::span<const BFloat16> piece) {
     values.insert(values.end(), piece.begin(), piece.end());

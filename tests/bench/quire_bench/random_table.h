@@ -14,8 +14,16 @@ namespace quire::bench {
 /// gigabytes at the speed of a copy. The same seed gives the same numbers everywhere.
 class RandomTable {
  public:
-  RandomTable(uint32_t seed, float scale)
-      : values_(test::RandomTensors(seed).normal_bf16(kTableSize, scale)), generator_(seed) {}
+  explicit RandomTable(uint32_t seed)
+      : normals_(test::RandomTensors(seed).normal(kTableSize)), generator_(seed) {
+    set_scale(1.0f);
+  }
+
+  /// The standard deviation of what is handed out from now on; 1 before.
+  void set_scale(float scale) {
+    values_.resize(kTableSize);
+    for (size_t i = 0; i < kTableSize; ++i) values_[i] = to_bfloat16(scale * normals_[i]);
+  }
 
   /// Calls take(std::span<const BFloat16>) until `num_elements` were handed out.
   template <class Take>
@@ -32,6 +40,7 @@ class RandomTable {
   static constexpr size_t kTableSize = size_t{1} << 20;
   static constexpr size_t kPieceSize = size_t{1} << 14;
 
+  std::vector<float> normals_;
   std::vector<BFloat16> values_;
   std::mt19937 generator_;
 };

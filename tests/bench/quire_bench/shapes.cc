@@ -93,7 +93,7 @@ std::string safetensors_header(const std::vector<Tensor>& tensors) {
   return text;
 }
 
-void write_values(std::ofstream& file, const Tensor& tensor, uint32_t seed) {
+void write_values(std::ofstream& file, const Tensor& tensor, RandomTable& table) {
   const auto write = [&](std::span<const BFloat16> values) {
     file.write(reinterpret_cast<const char*>(values.data()),
                static_cast<std::streamsize>(values.size_bytes()));
@@ -102,8 +102,8 @@ void write_values(std::ofstream& file, const Tensor& tensor, uint32_t seed) {
     write(std::vector<BFloat16>(static_cast<size_t>(tensor.num_elements()), to_bfloat16(1.0f)));
     return;
   }
-  const float scale = 1.0f / std::sqrt(static_cast<float>(tensor.shape[1]));
-  RandomTable(seed, scale).hand_out(tensor.num_elements(), write);
+  table.set_scale(1.0f / std::sqrt(static_cast<float>(tensor.shape[1])));
+  table.hand_out(tensor.num_elements(), write);
 }
 
 }  // namespace
@@ -178,7 +178,8 @@ void write_random_model(const ModelConfig& config, uint32_t seed,
   for (int i = 0; i < 8; ++i) file.put(static_cast<char>(header_bytes >> (8 * i) & 0xFF));
   file << header;
   // The file's order is the header's: nlohmann sorts keys, the offsets say where each tensor is.
-  for (const Tensor& tensor : tensors) write_values(file, tensor, ++seed);
+  RandomTable table(seed);
+  for (const Tensor& tensor : tensors) write_values(file, tensor, table);
   file.close();
   if (!file) throw std::runtime_error("cannot write " + (folder / "model.safetensors").string());
 }
