@@ -11,6 +11,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -234,10 +235,12 @@ struct GrpcServer::Impl {
     health_thread = std::jthread([this](const std::stop_token& stop) { follow_health(stop); });
   }
 
+  /// Those who watch are told of changes only.
   void publish_health() {
     auto* published = server->GetHealthCheckService();
-    if (published == nullptr) return;
     const bool is_ready = health.is_ready();
+    if (published == nullptr || was_ready == is_ready) return;
+    was_ready = is_ready;
     published->SetServingStatus(is_ready);
     for (const char* service :
          {v1::Chat::service_full_name(), v1::Completion::service_full_name(),
@@ -266,6 +269,7 @@ struct GrpcServer::Impl {
   const Health& health;
   std::unique_ptr<grpc::Server> server;
   uint16_t port = 0;
+  std::optional<bool> was_ready;  // what grpc.health.v1 was told last
   std::jthread health_thread;
 };
 

@@ -19,7 +19,8 @@ SOURCE_DIR = pathlib.Path(os.environ["QUIRE_SOURCE_DIR"])
 SERVER = os.environ["QUIRE_SERVER"]
 MODEL_DIR = SOURCE_DIR / "models" / "quire-4m"
 READY = re.compile(r"ready.*\bhttp=\S*:(\d+)(?:\s+grpc=\S*:(\d+))?\s*$")
-START_LIMIT_S = 120
+SLOWNESS = int(os.environ.get("QUIRE_TEST_SLOWNESS", "1"))  # of a sanitizer
+START_LIMIT_S = 120 * SLOWNESS
 
 
 class Server:
@@ -50,13 +51,13 @@ class Server:
 
     def openai(self, api_key="unused"):
         return openai.OpenAI(base_url=self.url + "/v1", api_key=api_key, max_retries=0,
-                             timeout=300)
+                             timeout=300 * SLOWNESS)
 
     def get(self, path, **kwargs):
-        return httpx.get(self.url + path, timeout=60, **kwargs)
+        return httpx.get(self.url + path, timeout=60 * SLOWNESS, **kwargs)
 
     def post(self, path, **kwargs):
-        return httpx.post(self.url + path, timeout=300, **kwargs)
+        return httpx.post(self.url + path, timeout=300 * SLOWNESS, **kwargs)
 
     def metric(self, name, **kwargs):
         for line in self.get("/metrics", **kwargs).text.splitlines():
@@ -64,7 +65,7 @@ class Server:
                 return float(line.rsplit(" ", 1)[1])
         raise KeyError(name)
 
-    def wait_for(self, condition, limit_s=60):
+    def wait_for(self, condition, limit_s=60 * SLOWNESS):
         """Polls a condition on the server's state; the state, not the clock, decides."""
         end = time.monotonic() + limit_s
         while not condition():
