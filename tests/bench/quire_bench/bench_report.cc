@@ -27,11 +27,8 @@ __attribute__((format(printf, 1, 2))) std::string format(const char* pattern, ..
   return text;
 }
 
-/// "22.2" or "0.0123": three digits that count.
-std::string number(double value) {
-  if (value >= 1000) return format("%.0f", value);
-  return value >= 1 ? format("%.1f", value) : format("%.3g", value);
-}
+/// "1293", "22.19" or "0.01234": four digits that count.
+std::string number(double value) { return format(value >= 1000 ? "%.0f" : "%.4g", value); }
 
 Json spread(const std::vector<double>& values) {
   return {{"median", median(values)},
