@@ -117,9 +117,11 @@ void score_history(const MobaGateParams& params, const RowTile& tile, int64_t fi
   const int64_t head_dim = params.kv.head_dim(), stride = query_stride(head_dim);
   std::vector<float> query(static_cast<size_t>(rows.size() * stride));
   std::vector<float> packed(static_cast<size_t>(packed_keys_size(head_dim)));
+  std::vector<int64_t> current_blocks(static_cast<size_t>(rows.size()));
   float scores[kRowsAtOnce * kTileKeys];
   uint64_t masks[kRowsAtOnce];
   for (int64_t r = 0; r < rows.size(); ++r) {
+    current_blocks[static_cast<size_t>(r)] = rows.current_block(r);
     pack_query(
         reinterpret_cast<const BFloat16*>(address(params.query, rows.token_row(r), rows.head(r))),
         head_dim, query.data() + r * stride);
@@ -137,8 +139,9 @@ void score_history(const MobaGateParams& params, const RowTile& tile, int64_t fi
       score_above(query.data() + r0 * stride, num_rows, head_dim, packed.data(),
                   tops.thresholds() + r0, scores, masks);
       for (int64_t r = r0; r < r0 + num_rows; ++r) {
-        const int64_t visible = std::min(count, rows.current_block(r) - first);
-        if (masks[r - r0] == 0 || visible <= 0) continue;
+        if (masks[r - r0] == 0) continue;
+        const int64_t visible = std::min(count, current_blocks[static_cast<size_t>(r)] - first);
+        if (visible <= 0) continue;
         const uint64_t in_sight =
             visible == kTileKeys ? ~uint64_t{0} : (uint64_t{1} << visible) - 1;
         for (uint64_t mask = masks[r - r0] & in_sight; mask != 0; mask &= mask - 1) {

@@ -259,6 +259,32 @@ void AttendTileRows(const AttendTile& tile) {
   }
 }
 
+void Merge(const MergePartials& partials) {
+  const Floats d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t stride = padded_dim(partials.head_dim);
+  float max = kMinusInfinity;
+  for (int64_t p = 0; p < partials.num_partials; ++p) {
+    max = std::fmax(max, partials.state.max[partials.places[p]]);
+  }
+  float total = 0;
+  std::memset(partials.out, 0, static_cast<size_t>(stride) * sizeof(float));
+  for (int64_t p = 0; p < partials.num_partials; ++p) {
+    const int64_t place = partials.places[p];
+    const float factor = std::exp(partials.state.max[place] - max);
+    const float* out = partials.state.out + place * stride;
+    total += factor * partials.state.sum[place];
+    for (int64_t i = 0; i < stride; i += lanes) {
+      const Vector sum =
+          hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, out + i), hn::LoadU(d, partials.out + i));
+      hn::StoreU(sum, d, partials.out + i);
+    }
+  }
+  for (int64_t i = 0; i < stride; i += lanes) {
+    hn::StoreU(hn::Div(hn::LoadU(d, partials.out + i), hn::Set(d, total)), d, partials.out + i);
+  }
+}
+
 void NormOneRow(const NormRow& row) {
   const Floats d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -322,6 +348,7 @@ HWY_EXPORT(PackKeys);
 HWY_EXPORT(ScoreTile);
 HWY_EXPORT(ScoreAbove);
 HWY_EXPORT(AttendTileRows);
+HWY_EXPORT(Merge);
 HWY_EXPORT(NormOneRow);
 HWY_EXPORT(SiluMulOneRow);
 HWY_EXPORT(TargetName);
@@ -362,6 +389,7 @@ void score_above(const float* query, int64_t num_rows, int64_t head_dim, const f
   (query, num_rows, head_dim, keys, thresholds, scores, masks);
 }
 void attend_tile(const AttendTile& tile) { HWY_DYNAMIC_DISPATCH(AttendTileRows)(tile); }
+void merge_partials(const MergePartials& partials) { HWY_DYNAMIC_DISPATCH(Merge)(partials); }
 void norm_row(const NormRow& row) { HWY_DYNAMIC_DISPATCH(NormOneRow)(row); }
 void silu_mul_row(const float* gate, const float* up, int64_t width, float* out) {
   HWY_DYNAMIC_DISPATCH(SiluMulOneRow)(gate, up, width, out);

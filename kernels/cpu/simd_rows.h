@@ -71,6 +71,17 @@ struct AttendTile {
 };
 void attend_tile(const AttendTile& tile);
 
+/// One row's partial softmax states brought together in the order given, and divided by the sum:
+/// out[i] = sum_p e^(max_p - max) * out_p[i] / sum_p e^(max_p - max) * sum_p.
+struct MergePartials {
+  const int32_t* places = nullptr;  // [num_partials], rows of `state`
+  int64_t num_partials = 0;
+  int64_t head_dim = 0;
+  SoftmaxRows state;
+  float* out = nullptr;  // [padded head_dim]
+};
+void merge_partials(const MergePartials& partials);
+
 /// One row of rms_norm: x += delta (if given), then out = x / sqrt(mean(x^2) + epsilon) * weight.
 struct NormRow {
   int64_t width = 0;
