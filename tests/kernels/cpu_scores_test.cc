@@ -1,0 +1,138 @@
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/cpu/simd_rows.h"
+
+// The score functions of the cpu backend with and without AVX512_BF16, beneath the ops that use
+// them.
+
+namespace quire::cpu {
+namespace {
+
+/// Scores with one of the two implementations; the other is back in use afterwards.
+class ScoredBy {
+ public:
+  explicit ScoredBy(bool bf16_dot) : is_in_use_(use_bf16_dot(bf16_dot) == bf16_dot) {}
+  ~ScoredBy() { use_bf16_dot(true); }
+  bool is_in_use() const { return is_in_use_; }
+
+ private:
+  bool is_in_use_;
+};
+
+struct Case {
+  int64_t num_rows, num_keys, head_dim;
+  std::vector<BFloat16> query, keys;  // [num_rows, head_dim], [num_keys, head_dim]
+
+  double expected(int64_t r, int64_t j) const {
+    double sum = 0;
+    for (int64_t i = 0; i < head_dim && j < num_keys; ++i) {
+      sum += static_cast<double>(quire::to_float(query[static_cast<size_t>(r * head_dim + i)])) *
+             quire::to_float(keys[static_cast<size_t>(j * head_dim + i)]);
+    }
+    return sum;
+  }
+};
+
+Case random_case(int64_t num_rows, int64_t num_keys, int64_t head_dim) {
+  std::mt19937 random(static_cast<unsigned>(num_rows * 1000 + num_keys * 10 + head_dim));
+  std::normal_distribution<float> normal;
+  Case c{num_rows, num_keys, head_dim, {}, {}};
+  for (int64_t i = 0; i < num_rows * head_dim; ++i)
+    c.query.push_back(quire::to_bfloat16(normal(random)));
+  for (int64_t i = 0; i < num_keys * head_dim; ++i)
+    c.keys.push_back(quire::to_bfloat16(normal(random)));
+  return c;
+}
+
+struct Packed {
+  explicit Packed(const Case& c)
+      : query(static_cast<size_t>(c.num_rows * query_stride(c.head_dim))),
+        keys(static_cast<size_t>(packed_keys_size(c.head_dim))) {
+    for (int64_t r = 0; r < c.num_rows; ++r) {
+      pack_query(c.query.data() + r * c.head_dim, c.head_dim,
+                 query.data() + r * query_stride(c.head_dim));
+    }
+    const BFloat16* rows[kTileKeys];
+    for (int64_t j = 0; j < c.num_keys; ++j) rows[j] = c.keys.data() + j * c.head_dim;
+    pack_keys(rows, c.num_keys, c.head_dim, keys.data());
+  }
+  std::vector<float> query, keys;
+};
+
+std::vector<float> scores_of(const Case& c) {
+  const Packed packed(c);
+  std::vector<float> scores(static_cast<size_t>(c.num_rows * kTileKeys));
+  score_tile(packed.query.data(), c.num_rows, c.head_dim, packed.keys.data(), scores.data());
+  return scores;
+}
+
+}  // namespace
+
+TEST_CASE("cpu scores: exact products, f32 sums, zeros behind the last key", "[cpu_scores]") {
+  const bool bf16_dot = GENERATE(false, true);
+  const ScoredBy implementation(bf16_dot);
+  if (!implementation.is_in_use()) return;  // this CPU has no such instructions
+  const int64_t head_dim = GENERATE(1, 2, 7, 31, 32, 33, 64, 80, 128, 255);
+  const int64_t num_rows = GENERATE(1, 2, 5, 6, 7, 13);
+  const int64_t num_keys = GENERATE(1, 17, 64);
+  const Case c = random_case(num_rows, num_keys, head_dim);
+  const std::vector<float> scores = scores_of(c);
+  // Sums of head_dim normal products: each of at most head_dim additions rounds by 2^-24 of a
+  // partial sum, whose size is about sqrt(head_dim).
+  const double tolerance = std::ldexp(static_cast<double>(head_dim), -21) + 1e-6;
+  for (int64_t r = 0; r < num_rows; ++r) {
+    for (int64_t j = 0; j < kTileKeys; ++j) {
+      const float score = scores[static_cast<size_t>(r * kTileKeys + j)];
+      if (!(std::abs(score - c.expected(r, j)) <= tolerance)) {
+        FAIL("row " << r << ", key " << j << ": " << score << " for " << c.expected(r, j));
+      }
+    }
+  }
+}
+
+TEST_CASE("cpu scores: a row's bits do not depend on the rows beside it", "[cpu_scores]") {
+  const bool bf16_dot = GENERATE(false, true);
+  const ScoredBy implementation(bf16_dot);
+  if (!implementation.is_in_use()) return;
+  const Case all = random_case(13, 50, 64);
+  const std::vector<float> together = scores_of(all);
+  for (int64_t r = 0; r < all.num_rows; ++r) {
+    Case alone{1, all.num_keys, all.head_dim, {}, all.keys};
+    alone.query.assign(all.query.begin() + r * 64, all.query.begin() + (r + 1) * 64);
+    const std::vector<float> scores = scores_of(alone);
+    CHECK(std::equal(scores.begin(), scores.end(), together.begin() + r * kTileKeys));
+  }
+}
+
+TEST_CASE("cpu scores: a mask has the scores that are not below the threshold", "[cpu_scores]") {
+  const bool bf16_dot = GENERATE(false, true);
+  const ScoredBy implementation(bf16_dot);
+  if (!implementation.is_in_use()) return;
+  Case c = random_case(9, 64, 64);
+  c.keys[64 * 20] = quire::to_bfloat16(std::numeric_limits<float>::quiet_NaN());
+  const std::vector<float> scores = scores_of(c);
+  const Packed packed(c);
+  std::vector<float> thresholds, kept(scores.size(), -1.0f);
+  for (int64_t r = 0; r < c.num_rows; ++r) {
+    thresholds.push_back(scores[static_cast<size_t>(r * kTileKeys + 5 * r)]);  // one score itself
+  }
+  thresholds[0] = -std::numeric_limits<float>::infinity();
+  std::vector<uint64_t> masks(static_cast<size_t>(c.num_rows));
+  score_above(packed.query.data(), c.num_rows, c.head_dim, packed.keys.data(), thresholds.data(),
+              kept.data(), masks.data());
+  CHECK(masks[0] == ~uint64_t{0});
+  for (int64_t r = 0; r < c.num_rows; ++r) {
+    for (int64_t j = 0; j < kTileKeys; ++j) {
+      const auto i = static_cast<size_t>(r * kTileKeys + j);
+      const bool is_kept = !(scores[i] < thresholds[static_cast<size_t>(r)]);
+      CHECK((masks[static_cast<size_t>(r)] >> j & 1) == (is_kept ? 1u : 0u));
+      if (is_kept && !std::isnan(scores[i])) CHECK(kept[i] == scores[i]);
+    }
+  }
+}
+
+}  // namespace quire::cpu
