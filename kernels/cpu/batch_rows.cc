@@ -1,5 +1,7 @@
 #include "kernels/cpu/batch_rows.h"
 
+#include <algorithm>
+
 namespace quire::cpu {
 
 std::vector<SequenceRows> read_batch(const RaggedBatchView& batch, const PagedKvView& kv,
@@ -28,6 +30,19 @@ std::vector<SequenceRows> read_batch(const RaggedBatchView& batch, const PagedKv
     sequences.push_back(rows);
   }
   return sequences;
+}
+
+std::vector<RowTile> make_row_tiles(const std::vector<SequenceRows>& sequences,
+                                    int64_t num_kv_heads, int64_t group_size, int64_t num_rows) {
+  const int64_t tokens_per_tile = std::max<int64_t>(num_rows / group_size, 1);
+  std::vector<RowTile> tiles;
+  for (const SequenceRows& sequence : sequences) {
+    for (int64_t row = sequence.first_row; row < sequence.end_row; row += tokens_per_tile) {
+      const int64_t num_tokens = std::min(tokens_per_tile, sequence.end_row - row);
+      for (int64_t g = 0; g < num_kv_heads; ++g) tiles.push_back({&sequence, row, num_tokens, g});
+    }
+  }
+  return tiles;
 }
 
 TileScratch::TileScratch(int64_t head_dim_, int64_t max_rows)

@@ -22,6 +22,17 @@ struct SequenceRows {
 std::vector<SequenceRows> read_batch(const RaggedBatchView& batch, const PagedKvView& kv,
                                      int64_t num_query_rows);
 
+/// Some tokens of one sequence and one KV head; its rows are the tokens' heads of the group.
+struct RowTile {
+  const SequenceRows* sequence;
+  int64_t first_row, num_tokens, kv_head;
+};
+
+/// All rows of the sequences for all KV heads, in tiles of about `num_rows` rows. The tiles point
+/// into `sequences`.
+std::vector<RowTile> make_row_tiles(const std::vector<SequenceRows>& sequences,
+                                    int64_t num_kv_heads, int64_t group_size, int64_t num_rows);
+
 /// Scratch of one tile of packed keys, of values as f32, and of some query rows against it. One
 /// per thread.
 struct TileScratch {

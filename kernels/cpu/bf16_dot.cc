@@ -119,7 +119,7 @@ QUIRE_BF16_DOT void pack_keys(const BFloat16* const* keys, int64_t num_keys, int
   const int64_t num_pairs = query_stride(head_dim);
   for (int64_t j0 = 0; j0 < kTileKeys; j0 += kLanes) {
     for (int64_t p0 = 0; p0 < num_pairs; p0 += kLanes) {
-      // Bytes of the pairs that exist; an odd head_dim's last pair has one half.
+      // Dimensions that exist; an odd head_dim's last pair has one half.
       const int64_t num_dims = std::min<int64_t>(head_dim - 2 * p0, 2 * kLanes);
       const auto dims = static_cast<__mmask32>((uint64_t{1} << num_dims) - 1);
       __m512i rows[kLanes];

@@ -15,11 +15,6 @@ namespace {
 
 constexpr int64_t kTileRows = 64;
 
-struct RowTile {
-  const SequenceRows* sequence;
-  int64_t first_row, num_tokens, kv_head;
-};
-
 void attend_rows(const FullAttentionParams& params, const RowTile& tile) {
   const PagedKvView& kv = params.kv;
   const int64_t group_size = params.query.shape[1] / kv.num_kv_heads();
@@ -73,16 +68,8 @@ void full_attention(const FullAttentionParams& params) {
   const std::vector<SequenceRows> sequences =
       read_batch(params.batch, params.kv, params.query.shape[0]);
   const int64_t group_size = params.query.shape[1] / params.kv.num_kv_heads();
-  const int64_t tokens_per_tile = std::max<int64_t>(kTileRows / group_size, 1);
-  std::vector<RowTile> tiles;
-  for (const SequenceRows& sequence : sequences) {
-    for (int64_t row = sequence.first_row; row < sequence.end_row; row += tokens_per_tile) {
-      const int64_t num_tokens = std::min(tokens_per_tile, sequence.end_row - row);
-      for (int64_t g = 0; g < params.kv.num_kv_heads(); ++g) {
-        tiles.push_back({&sequence, row, num_tokens, g});
-      }
-    }
-  }
+  const std::vector<RowTile> tiles =
+      make_row_tiles(sequences, params.kv.num_kv_heads(), group_size, kTileRows);
   parallel_for(static_cast<int64_t>(tiles.size()), 1,
                [&](int64_t i) { attend_rows(params, tiles[static_cast<size_t>(i)]); });
 }

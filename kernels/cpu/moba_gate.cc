@@ -77,12 +77,6 @@ class RunningTops {
   std::vector<float> thresholds_;
 };
 
-/// Some tokens of one sequence and one KV head; its rows are the tokens' heads of the group.
-struct RowTile {
-  const SequenceRows* sequence;
-  int64_t first_row, num_tokens, kv_head;
-};
-
 /// A tile's rows, by number.
 class TileRows {
  public:
@@ -153,13 +147,12 @@ void score_history(const MobaGateParams& params, const RowTile& tile, int64_t fi
   }
 }
 
-void write_selection(const MobaGateParams& params, const RowTile& tile, int64_t r,
+void write_selection(const MobaGateParams& params, const TileRows& rows, int64_t r, int64_t top_k,
                      std::span<const uint64_t> history) {
-  const TileRows rows(params, tile);
   const int64_t current = rows.current_block(r);
   auto* out = reinterpret_cast<int32_t*>(address(params.selected, rows.token_row(r), rows.head(r)));
   int64_t count = 0;
-  if (current <= tile.sequence->top_k - 1) {
+  if (current <= top_k - 1) {
     for (; count < current; ++count) out[count] = static_cast<int32_t>(count);
   } else {
     for (const uint64_t key : history) out[count++] = static_cast<int32_t>(key & 0xFFFFFFFFu);
@@ -201,23 +194,17 @@ void moba_gate(const MobaGateParams& params) {
   std::vector<SequenceRows> sequences = read_batch(params.batch, params.kv, params.query.shape[0]);
   const int32_t* top_k = params.top_k.data_as<int32_t>();
   const int64_t group_size = params.query.shape[1] / params.kv.num_kv_heads();
-  const int64_t tokens_per_tile = std::max<int64_t>(kTileRows / group_size, 1);
-  std::vector<RowTile> tiles;
   for (size_t s = 0; s < sequences.size(); ++s) {
-    SequenceRows& sequence = sequences[s];
-    sequence.top_k = top_k[s];
-    QUIRE_CHECK(sequence.top_k >= 1 && sequence.top_k <= params.selected.shape[2])
-        << "top_k " << sequence.top_k << " of " << params.selected.shape[2];
-    for (int64_t row = sequence.first_row; row < sequence.end_row; row += tokens_per_tile) {
-      const int64_t num_tokens = std::min(tokens_per_tile, sequence.end_row - row);
-      for (int64_t g = 0; g < params.kv.num_kv_heads(); ++g) {
-        tiles.push_back({&sequence, row, num_tokens, g});
-      }
-    }
+    sequences[s].top_k = top_k[s];
+    QUIRE_CHECK(top_k[s] >= 1 && top_k[s] <= params.selected.shape[2])
+        << "top_k " << top_k[s] << " of " << params.selected.shape[2];
   }
+  const std::vector<RowTile> tiles =
+      make_row_tiles(sequences, params.kv.num_kv_heads(), group_size, kTileRows);
   std::vector<Part> parts = plan_parts(params, tiles);
   parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t i) {
     Part& part = parts[static_cast<size_t>(i)];
+    if (part.first_block == part.end_block) return;  // no row has a choice
     score_history(params, *part.tile, part.first_block, part.end_block, part.tops);
   });
   // A tile's parts stand side by side; the first one takes in the others.
@@ -228,11 +215,12 @@ void moba_gate(const MobaGateParams& params) {
   parallel_for(static_cast<int64_t>(firsts.size()), 1, [&](int64_t i) {
     const auto first = static_cast<size_t>(firsts[static_cast<size_t>(i)]);
     const RowTile& tile = *parts[first].tile;
-    for (int64_t r = 0; r < TileRows(params, tile).size(); ++r) {
+    const TileRows rows(params, tile);
+    for (int64_t r = 0; r < rows.size(); ++r) {
       for (size_t p = first + 1; p < parts.size() && parts[p].tile == &tile; ++p) {
         for (const uint64_t key : parts[p].tops.keys(r)) parts[first].tops.offer(r, key);
       }
-      write_selection(params, tile, r, parts[first].tops.keys(r));
+      write_selection(params, rows, r, tile.sequence->top_k, parts[first].tops.keys(r));
     }
   });
 }
