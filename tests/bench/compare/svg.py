@@ -1,0 +1,95 @@
+"""A few lines of SVG: one panel with axes, for light and dark pages."""
+
+import html
+import math
+
+STYLE = """
+text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #57606a }
+.title { font-size: 14px; font-weight: 600; fill: #1f2328 }
+.strong { font-weight: 600 }
+.small { font-size: 11px }
+.grid { stroke: #57606a; stroke-opacity: .18 }
+.axis { stroke: #57606a; stroke-opacity: .6 }
+.line { fill: none; stroke-width: 2; stroke-linejoin: round }
+.page { fill: #ffffff }
+.c0 { --c: #1f6feb } .c1 { --c: #0a8f7a } .c2 { --c: #b35900 } .c3 { --c: #a8328c } .c4 { --c: #6e7781 }
+.stroke { stroke: var(--c) } .fill { fill: var(--c) } text.fill { fill: var(--c) }
+.hollow { stroke: var(--c); stroke-width: 1.6 }
+@media (prefers-color-scheme: dark) {
+  text { fill: #9198a1 } .title { fill: #f0f6fc }
+  .grid, .axis { stroke: #9198a1 }
+  .page { fill: #0d1117 }
+  .c0 { --c: #58a6ff } .c1 { --c: #2dd4b0 } .c2 { --c: #f0a04b } .c3 { --c: #ee82cf } .c4 { --c: #8b949e }
+}
+"""
+
+
+class Scale:
+    """Data to pixels, linear or logarithmic."""
+
+    def __init__(self, low, high, start, end, is_log=False):
+        self.of = math.log if is_log else float
+        self.low, self.high = self.of(low), self.of(high)
+        self.start, self.end = start, end
+
+    def __call__(self, value):
+        share = (self.of(value) - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+
+class Figure:
+    def __init__(self, width, height, description):
+        self.width, self.height, self.parts = width, height, []
+        self.description = description
+
+    def add(self, part):
+        self.parts.append(part)
+
+    def text(self, x, y, words, classes="", anchor="start"):
+        self.add(f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}" text-anchor="{anchor}">'
+                 f"{html.escape(words)}</text>")
+
+    def segment(self, x1, y1, x2, y2, classes):
+        self.add(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
+                 f'class="{classes}"/>')
+
+    def line(self, points, classes, dashes=""):
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+        self.add(f'<polyline points="{path}" class="line stroke {classes}"{dashed}/>')
+
+    def area(self, points, classes, opacity):
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self.add(f'<polygon points="{path}" class="fill {classes}" fill-opacity="{opacity}"/>')
+
+    def dot(self, x, y, classes, is_filled=True):
+        kind = "fill" if is_filled else "hollow page"
+        self.add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.4" class="{kind} {classes}"/>')
+
+    def axes(self, x, y, x_ticks, y_ticks):
+        """`x`, `y`: scales; ticks: [(value, label)]."""
+        for value, label in y_ticks:
+            self.segment(x.start, y(value), x.end, y(value), "grid")
+            self.text(x.start - 7, y(value) + 4, label, anchor="end")
+        for value, label in x_ticks:
+            self.segment(x(value), y.start, x(value), y.start + 4, "axis")
+            self.text(x(value), y.start + 18, label, anchor="middle")
+        self.segment(x.start, y.start, x.end, y.start, "axis")
+
+    def write(self, path):
+        body = "\n".join(self.parts)
+        path.write_text(
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" '
+            f'width="{self.width}" height="{self.height}" role="img">\n'
+            f"<title>{html.escape(self.description)}</title>\n<style>{STYLE}</style>\n"
+            f"{body}\n</svg>\n")
+
+
+def spread_labels(places, gap):
+    """Moves labels apart that would overlap: [(y, …)] sorted by y, at least `gap` between them."""
+    places = sorted(places)
+    moved = []
+    for place in places:
+        y = max(place[0], moved[-1][0] + gap) if moved else place[0]
+        moved.append((y, *place[1:]))
+    return moved
