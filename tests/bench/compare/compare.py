@@ -40,25 +40,26 @@ LINES = {
     "tiny-prefill-256k": (Case(TINY, "bf16", "prefill", 262144, 512, peer_tokens=128), None),
     "tiny-prefill-1m": (Case(TINY, "bf16", "prefill", 1048576, 512, peer_tokens=128), 250),
     "tiny-decode-1m": (Case(TINY, "bf16", "decode", 1048576, 64, peer_tokens=4), 120),
+    "tokenizer": (Case(TINY, "bf16", "tokenize"), 10),
 }
 
 
 def measure_line(places, name, rounds, peaks):
     case, _ = LINES[name]
-    own = contenders.quire(places, case, peaks)
-    if own is None:
-        print(f"{name}: this build of Quire has no {case.weights} weights or {case.kv} KV")
+    field = contenders.field(places, case, peaks)
+    if not field:
+        print(f"{name}: left out; it needs --text FILE, or a Quire that has {case.weights} weights"
+              f" and {case.kv} KV")
         return None, []
-    field = [own, *contenders.peers(places, case)]
     values = {contender.name: [] for contender in field}
     raw = []
     for number in range(rounds):
         for contender in field:
             output = contenders.run(places, contender.command)
-            rate = contenders.tokens_per_second(contender, output)
+            rate = contenders.rate(contender, output)
             values[contender.name].append(rate)
             raw.append({"contender": contender.name, "round": number, "output": output})
-            print(f"{name} round {number + 1}: {contender.name} {rate:.4g} tok/s", flush=True)
+            print(f"{name} round {number + 1}: {contender.name} {rate:.4g}/s", flush=True)
     return {
         "shape": case.shape,
         "weights": case.weights,
@@ -68,7 +69,7 @@ def measure_line(places, name, rounds, peaks):
         "depth": case.depth,
         "tokens": case.tokens,
         "peer_tokens": case.peer_tokens or case.tokens,
-        "tokens_per_second": values,
+        "rates": values,
     }, raw
 
 
@@ -81,6 +82,8 @@ def spread(values):
 
 
 def title(line):
+    if line["mode"] == "tokenize":
+        return "tokenisation of unseen text, MB/s"
     depth = line["depth"]
     where = f" behind {depth:,}" if depth else ""
     what = f"prefill {line['tokens']}" if line["mode"] == "prefill" else "decode"
@@ -96,13 +99,13 @@ def report(results):
         line = results["lines"].get(name)
         if line is None:
             continue
-        rates = {who: statistics.median(v) for who, v in line["tokens_per_second"].items()}
+        rates = {who: statistics.median(v) for who, v in line["rates"].items()}
         own = rates.pop("quire")
         best = max(rates, key=rates.get)
         ratio = own / rates[best]
         goal = "–" if target is None else f"≥ {target}×"
         verdict = "–" if target is None else "yes" if ratio >= target else "no"
-        cells = line["tokens_per_second"]
+        cells = line["rates"]
         text += f"| {title(line)} | {spread(cells['quire'])} | {best}: {spread(cells[best])} "
         text += f"| {ratio:.3g}× | {goal} | {verdict} |\n"
     return text
@@ -115,6 +118,7 @@ def parse():
                         help="folder with the peer's llama-bench and peer_depth")
     parser.add_argument("--peer-commit", action="append", default=[], metavar="NAME=COMMIT")
     parser.add_argument("--models", type=pathlib.Path, help="what make_model.py wrote")
+    parser.add_argument("--text", type=pathlib.Path, help="4 MiB or more, for the tokenizer line")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--run-with", default="taskset -c 0,1", help="put before every command")
     parser.add_argument("--rounds", type=int, default=5, help="starts of each program")
@@ -140,10 +144,10 @@ def main():
         return
     peers = {name: pathlib.Path(where) for name, where in (p.split("=", 1) for p in args.peer)}
     places = contenders.Places(args.quire, peers, args.models, args.threads,
-                               shlex.split(args.run_with), args.repetitions)
+                               shlex.split(args.run_with), args.repetitions, args.text)
     (args.out / "raw").mkdir(parents=True, exist_ok=True)
     peaks, machine, commit = contenders.measure_peaks(places)
-    results["peers"] = dict(commit.split("=", 1) for commit in args.peer_commit)
+    results["peers"] = results.get("peers", {}) | dict(c.split("=", 1) for c in args.peer_commit)
     failed = []
     for name in args.lines.split(",") if args.lines else LINES:
         try:

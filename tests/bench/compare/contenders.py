@@ -9,13 +9,13 @@ import subprocess
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is measured: prefill of `tokens` tokens or decode of `tokens` steps behind `depth`."""
+    """Prefill of `tokens` tokens or decode of `tokens` steps behind `depth`; or a text tokenised."""
 
     shape: str  # a name of make_model.py
     weights: str  # bf16 or int8
-    mode: str  # prefill or decode
-    depth: int
-    tokens: int
+    mode: str  # prefill, decode or tokenize
+    depth: int = 0
+    tokens: int = 0
     peer_tokens: int = 0  # a shorter chunk where the peer needs minutes; 0: the same
     attention: str = "moba"
     kv: str = "bf16"
@@ -25,7 +25,7 @@ class Case:
 class Contender:
     name: str
     command: tuple
-    unit_tokens: int  # tokens of one repetition
+    units: float  # tokens of one repetition; of a text: megabytes
 
 
 @dataclasses.dataclass
@@ -38,8 +38,10 @@ class Places:
     threads: int
     prefix: list  # in front of every measured command
     repetitions: int  # inside one start of a program
+    text: pathlib.Path | None = None  # to tokenise
 
 
+QUIRE_TEXT_BYTES = 4 << 20  # its benchmark takes the first 4 MiB
 PEER_WEIGHTS = {"bf16": "bf16", "int8": "q8_0"}
 
 
@@ -55,6 +57,9 @@ def seconds_of(output):
     """Seconds of every repetition, of whichever program wrote this."""
     if isinstance(output, list):  # llama-bench
         return [nanoseconds / 1e9 for nanoseconds in output[0]["samples_ns"]]
+    if "benchmarks" in output:  # Google Benchmark; real_time is in its time_unit
+        per_second = {"ns": 1e9, "us": 1e6, "ms": 1e3, "s": 1}
+        return [b["real_time"] / per_second[b["time_unit"]] for b in output["benchmarks"]]
     result = output["results"][0]
     if "skipped" in result:
         raise RuntimeError(result["skipped"])
@@ -62,13 +67,35 @@ def seconds_of(output):
     return seconds["all"] if isinstance(seconds, dict) else seconds
 
 
-def tokens_per_second(contender, output):
-    return contender.unit_tokens / statistics.median(seconds_of(output))
+def rate(contender, output):
+    return contender.units / statistics.median(seconds_of(output))
 
 
 def offers(program, mode, flag):
     help_text = subprocess.run([program, mode, "--help"], capture_output=True, text=True).stdout
     return flag in help_text
+
+
+def tokenizers(places, case):
+    """One text, one vocabulary."""
+    megabytes = places.text.stat().st_size / 1e6
+    program = places.quire / "tests/bench/quire_tokenizer_bench"
+    own = ["env", f"QUIRE_BENCH_TEXT={places.text}", program, "--benchmark_format=json"]
+    own += [f"--benchmark_filter=encode_unseen/threads:{places.threads}/"]
+    yield Contender("quire", tuple(map(str, own)), min(megabytes, QUIRE_TEXT_BYTES / 1e6))
+    model = places.models / f"{case.shape}-bf16.gguf"
+    for peer, folder in places.peers.items():
+        command = [folder / "peer_depth", "--model", model, "--tokenize", places.text]
+        command += ["--repetitions", places.repetitions]
+        yield Contender(peer, tuple(map(str, command)), megabytes)
+
+
+def field(places, case, peaks):
+    """Quire first, then the peers; nobody where this build of Quire or the machine has no part."""
+    if case.mode == "tokenize":
+        return list(tokenizers(places, case)) if places.text else []
+    own = quire(places, case, peaks)
+    return [own, *peers(places, case)] if own else []
 
 
 def quire(places, case, peaks):
@@ -120,7 +147,7 @@ def peers(places, case):
     """Every peer as it comes, and in the settings that its authors offer for speed."""
     model = places.models / f"{case.shape}-{PEER_WEIGHTS[case.weights]}.gguf"
     make = llama_bench if case.depth == 0 else peer_depth
-    unit_tokens = case.tokens if case.depth == 0 else case.peer_tokens or case.tokens
+    units = case.tokens if case.depth == 0 else case.peer_tokens or case.tokens
     for peer in places.peers:
         variants = {peer: []}
         if peer.startswith("ik") and case.mode == "prefill":
@@ -129,4 +156,4 @@ def peers(places, case):
             else:
                 variants[f"{peer}, bf16 KV"] = ["--kv", "bf16"]
         for name, extra in variants.items():
-            yield Contender(name, make(places, peer, case, model, extra), unit_tokens)
+            yield Contender(name, make(places, peer, case, model, extra), units)

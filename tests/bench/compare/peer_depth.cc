@@ -40,13 +40,7 @@ size_t save(llama_context* c, std::vector<uint8_t>& state) {
 size_t restore(llama_context* c, const std::vector<uint8_t>& state) {
   return llama_state_seq_set_data(c, state.data(), state.size(), 1, 0);
 }
-llama_model* load(const char* path, llama_model_params p) {
-  return llama_load_model_from_file(path, p);
-}
-llama_context* open(llama_model* model, llama_context_params p) {
-  p.flash_attn = true;
-  return llama_new_context_with_model(model, p);
-}
+void use_flash_attention(llama_context_params& p) { p.flash_attn = true; }
 int32_t vocabulary_size(const llama_model* model) { return llama_n_vocab(model); }
 int32_t tokenize(const llama_model* model, const std::string& text, std::vector<llama_token>& ids) {
   return llama_tokenize(model, text.data(), static_cast<int32_t>(text.size()), ids.data(),
@@ -65,13 +59,9 @@ size_t save(llama_context* c, std::vector<uint8_t>& state) {
 size_t restore(llama_context* c, const std::vector<uint8_t>& state) {
   return llama_state_seq_set_data(c, state.data(), state.size(), 1);
 }
-llama_model* load(const char* path, llama_model_params p) {
-  return llama_model_load_from_file(path, p);
-}
-llama_context* open(llama_model* model, llama_context_params p) {
+void use_flash_attention(llama_context_params& p) {
   p.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
   p.kv_unified = true;
-  return llama_init_from_model(model, p);
 }
 int32_t vocabulary_size(const llama_model* model) {
   return llama_vocab_n_tokens(llama_model_get_vocab(model));
@@ -119,7 +109,8 @@ class PeerContext {
     p.n_seq_max = 2;
     p.n_threads = p.n_threads_batch = options.threads;
     p.type_k = p.type_v = options.kv_type;
-    context_ = open(model, p);
+    use_flash_attention(p);
+    context_ = llama_init_from_model(model, p);
     if (context_ == nullptr) throw std::runtime_error("no context of that depth");
   }
   PeerContext(const PeerContext&) = delete;
@@ -259,7 +250,7 @@ void run(const Options& options) {
   p.n_gpu_layers = 0;
   p.vocab_only = !options.text_file.empty();
   if (options.repacks) repack(p);
-  llama_model* model = load(options.model.c_str(), p);
+  llama_model* model = llama_model_load_from_file(options.model.c_str(), p);
   if (model == nullptr) throw std::runtime_error("cannot load " + options.model);
   const std::string results =
       options.text_file.empty() ? measure_steps(model, options) : measure_tokenizer(model, options);
