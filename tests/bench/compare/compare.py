@@ -93,7 +93,10 @@ def title(line):
 
 def report(results):
     """The table in Markdown."""
-    text = "| work | Quire, tok/s | best peer, tok/s | ratio | target | reached |\n"
+    facts = sorted({"{cpu}, {threads} threads, Quire {commit}, {date}".format(**line)
+                    for line in results["lines"].values()})
+    peers = "".join(f", {name} {commit}" for name, commit in results.get("peers", {}).items())
+    text = "; ".join(facts) + peers + ".\n\n| work | Quire, tok/s | best peer, tok/s | ratio | target | reached |\n"
     text += "|---|---|---|---|---|---|\n"
     for name, (case, target) in LINES.items():
         line = results["lines"].get(name)

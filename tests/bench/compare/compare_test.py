@@ -14,7 +14,8 @@ import serve
 
 def line(own, peers, **other):
     return {"shape": "tiny", "weights": "bf16", "kv": "bf16", "attention": "moba", "depth": 0,
-            "mode": "decode", "tokens": 32, "rates": {"quire": own, **peers}, **other}
+            "mode": "decode", "tokens": 32,
+            "cpu": "A", "threads": 2, "commit": "1234", "date": "2026-01-01", "rates": {"quire": own, **peers}, **other}
 
 
 def test_seconds_of_every_program():
@@ -35,7 +36,7 @@ def test_the_better_peer_decides():
         "1b-bf16-decode": line([10, 12, 11], {"a": [8], "b": [10]}),  # 1.1 of b; target 1.05
         "1b-int8-decode": line([11], {"a": [10], "b": [9]}),  # 1.1 of a; target 1.15
     }
-    rows = compare.report({"lines": lines}).splitlines()[2:]
+    rows = compare.report({"lines": lines}).splitlines()[4:]
     assert [row.split("|")[3].split(":")[0].strip() for row in rows] == ["b", "a"]
     assert [row.split("|")[4].strip() for row in rows] == ["1.1×", "1.1×"]
     assert [row.split("|")[6].strip() for row in rows] == ["yes", "no"]

@@ -45,7 +45,8 @@ def steps(args, places):
         own = [*base, "--attention", attention, "--step-tokens", step]
         for context in CONTEXTS:
             if attention == "moba" or context <= FULL_WHOLE_UP_TO:
-                command = [*own, "--whole", "--depth", context, "--repetitions", 1]
+                repetitions = args.repetitions if context <= 16384 else 1
+                command = [*own, "--whole", "--depth", context, "--repetitions", repetitions]
                 yield attention, "whole", context, command, quire_chunk
         for depth in DEPTHS:
             repetitions = args.repetitions if attention == "moba" or depth <= 65536 else 1

@@ -30,9 +30,13 @@ def tokens_label(count):
 
 def time_label(seconds):
     for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * size:
+        if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def rate_label(rate):
+    return f"{rate:,.0f} tok/s" if rate >= 100 else f"{rate:.3g} tok/s"
 
 
 def chunks(series):
@@ -104,8 +108,7 @@ def draw_scaling(results, path):
                           "Tokens per second over the whole context", "log scale")
     for at, color, name, (context, value, _) in spread_labels(labels, 30):
         figure.text(right + 8, at - 4, NAMES.get(name, name), f"fill strong {color}")
-        figure.text(right + 8, at + 9, f"{context / value:,.3g} tok/s" if context / value < 1000
-                    else f"{context / value:,.0f} tok/s", "small")
+        figure.text(right + 8, at + 9, rate_label(context / value), "small")
     figure.text(18, 374, "● a whole prefill, measured    ○ sum of chunks measured at growing depths",
                 "small")
     figure.text(18, 390, f"quire-4m, {results['threads']} threads, {results['cpu']}; "
@@ -156,7 +159,7 @@ def draw_cost(results, path):
     figure = Figure(800, 400, "Prefill cost per token against depth, MoBA")
     top_value = 1.15 * max(1e6 * cost for _, cost, _ in points)
     step = next(s for s in (5, 10, 20, 25, 50, 100, 200, 500, 1000) if top_value / s < 8)
-    x = Scale(0, CONTEXTS[-1], 58, 650)
+    x = Scale(0, CONTEXTS[-1], 58, 630)
     y = Scale(0, top_value, 330, 60)
     figure.text(18, 26, "What one more token costs, behind a context of this length", "title")
     figure.text(18, 43, "MoBA prefill of the bundled model, microseconds per token, stacked by op")
@@ -178,7 +181,7 @@ def draw_cost(results, path):
     line = [(x(d), y(facts["a"] + facts["b"] * d / 2**20)) for d in (0, CONTEXTS[-1])]
     figure.line(line, "c3", dashes="6 4")
     for at, color, name, cost in spread_labels(labels, 15):
-        figure.text(658, at, f"{name} {cost:.3g} µs", f"fill strong {color}")
+        figure.text(638, at, f"{name} {cost:.3g} µs", f"fill strong {color}")
     figure.text(18, 374, f"fit: {facts['a']:.3g} µs + {facts['b']:.3g} µs per 1M tokens of depth; "
                 f"inside the gate {facts['gate']:.3g} µs per 1M, its arithmetic at the measured "
                 f"peak {facts['floor']:.3g} µs", "small")
@@ -195,9 +198,11 @@ def main():
     draw_scaling(results, folder / "scaling.svg")
     draw_cost(results, folder / "prefill_cost.svg")
     facts = cost_facts(results)
-    print("prefill, microseconds per token: {a:.4g} + {b:.4g} per 1M tokens of depth (largest "
-          "deviation {worst:.0%}); inside the gate {gate:.4g} per 1M; the gate's FLOPs at "
-          "{peak:.0f} GFLOP/s: {floor:.4g}\n".format(**facts))
+    print("{cpu}, {threads} threads, Quire {commit}, {date}.\n".format(**results))
+    print("MoBA's prefill costs {a:.4g} µs per token, and {b:.4g} µs more per million tokens in front "
+          "of it (fit; largest deviation {worst:.0%}). Time inside the gate alone grows by "
+          "{gate:.4g} µs per million; the gate's FLOPs at the measured {peak:.0f} GFLOP/s would be "
+          "{floor:.4g} µs.\n".format(**facts))
     print("| context | " + " | ".join(NAMES.get(s, s) for s in results["series"]) + " |")
     print("|---|" + "---|" * len(results["series"]))
     table = {s: {c: (t, m) for c, t, m in wholes(v)} for s, v in results["series"].items()}
@@ -206,7 +211,7 @@ def main():
         for points in table.values():
             seconds, is_measured = points.get(context, (None, False))
             cells.append("–" if seconds is None else ("" if is_measured else "≈ ") +
-                         f"{time_label(seconds)}, {context / seconds:,.3g} tok/s")
+                         f"{time_label(seconds)}, {rate_label(context / seconds)}")
         print(f"| {context:,} | " + " | ".join(cells) + " |")
 
 

@@ -3,24 +3,32 @@
 import html
 import math
 
-STYLE = """
-text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #57606a }
-.title { font-size: 14px; font-weight: 600; fill: #1f2328 }
-.strong { font-weight: 600 }
-.small { font-size: 11px }
-.grid { stroke: #57606a; stroke-opacity: .18 }
-.axis { stroke: #57606a; stroke-opacity: .6 }
-.line { fill: none; stroke-width: 2; stroke-linejoin: round }
-.page { fill: #ffffff }
-.c0 { --c: #1f6feb } .c1 { --c: #0a8f7a } .c2 { --c: #b35900 } .c3 { --c: #a8328c } .c4 { --c: #6e7781 }
-.stroke { stroke: var(--c) } .fill { fill: var(--c) } text.fill { fill: var(--c) }
-.hollow { stroke: var(--c); stroke-width: 1.6 }
-@media (prefers-color-scheme: dark) {
-  text { fill: #9198a1 } .title { fill: #f0f6fc }
-  .grid, .axis { stroke: #9198a1 }
-  .page { fill: #0d1117 }
-  .c0 { --c: #58a6ff } .c1 { --c: #2dd4b0 } .c2 { --c: #f0a04b } .c3 { --c: #ee82cf } .c4 { --c: #8b949e }
-}
+LIGHT = {"c0": "#1f6feb", "c1": "#0a8f7a", "c2": "#b35900", "c3": "#a8328c", "c4": "#6e7781"}
+DARK = {"c0": "#58a6ff", "c1": "#2dd4b0", "c2": "#f0a04b", "c3": "#ee82cf", "c4": "#8b949e"}
+
+
+def color_rules(colors, words, title, page):
+    rules = [f"text {{ fill: {words} }}", f".title {{ fill: {title} }}",
+             f".grid, .axis {{ stroke: {words} }}", f".page {{ fill: {page} }}"]
+    for name, color in colors.items():
+        rules.append(f".stroke.{name}, .hollow.{name} {{ stroke: {color} }}")
+        rules.append(f".fill.{name} {{ fill: {color} }}")
+    return "\n".join(rules)
+
+
+STYLE = f"""
+text {{ font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif }}
+.title {{ font-size: 14px; font-weight: 600 }}
+.strong {{ font-weight: 600 }}
+.small {{ font-size: 11px }}
+.grid {{ stroke-opacity: .18 }}
+.axis {{ stroke-opacity: .6 }}
+.line {{ fill: none; stroke-width: 2; stroke-linejoin: round }}
+.hollow {{ stroke-width: 1.6 }}
+{color_rules(LIGHT, "#57606a", "#1f2328", "#ffffff")}
+@media (prefers-color-scheme: dark) {{
+{color_rules(DARK, "#9198a1", "#f0f6fc", "#0d1117")}
+}}
 """
 
 
