@@ -45,29 +45,4 @@ std::vector<RowTile> make_row_tiles(const std::vector<SequenceRows>& sequences,
   return tiles;
 }
 
-TileScratch::TileScratch(int64_t head_dim_, int64_t max_rows)
-    : head_dim(head_dim_),
-      stride(padded_dim(head_dim_)),
-      keys(static_cast<size_t>(packed_keys_size(head_dim_))),
-      values(static_cast<size_t>(kTileKeys * stride)),
-      query(static_cast<size_t>(max_rows * stride)),
-      scores(static_cast<size_t>(max_rows * kTileKeys)),
-      limits(static_cast<size_t>(max_rows)) {}
-
-void TileScratch::load_block(const PagedKvView& kv, int64_t block, int64_t kv_head, int64_t first,
-                             int64_t num_keys) {
-  const BFloat16* key_rows[kTileKeys];
-  for (int64_t j = 0; j < num_keys; ++j) {
-    key_rows[j] = reinterpret_cast<const BFloat16*>(address(kv.k, block, kv_head, first + j));
-    to_float(reinterpret_cast<const BFloat16*>(address(kv.v, block, kv_head, first + j)), head_dim,
-             values.data() + j * stride);
-  }
-  pack_keys(key_rows, num_keys, head_dim, keys.data());
-}
-
-void TileScratch::load_query(const ConstTensorView& view, int64_t row, int64_t head, int64_t r) {
-  pack_query(reinterpret_cast<const BFloat16*>(address(view, row, head)), head_dim,
-             query.data() + r * query_stride(head_dim));
-}
-
 }  // namespace quire::cpu

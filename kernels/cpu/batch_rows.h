@@ -33,24 +33,4 @@ struct RowTile {
 std::vector<RowTile> make_row_tiles(const std::vector<SequenceRows>& sequences,
                                     int64_t num_kv_heads, int64_t group_size, int64_t num_rows);
 
-/// Scratch of one tile of packed keys, of values as f32, and of some query rows against it. One
-/// per thread.
-struct TileScratch {
-  explicit TileScratch(int64_t head_dim, int64_t max_rows);
-
-  /// Loads keys and values of tokens [first, first + num_keys) of a block.
-  void load_block(const PagedKvView& kv, int64_t block, int64_t kv_head, int64_t first,
-                  int64_t num_keys);
-  /// Loads query row (row, head) as scratch row r.
-  void load_query(const ConstTensorView& query, int64_t row, int64_t head, int64_t r);
-
-  int64_t head_dim;
-  int64_t stride;               // padded head_dim
-  std::vector<float> keys;      // packed
-  std::vector<float> values;    // [kTileKeys, stride]
-  std::vector<float> query;     // [max_rows, query_stride(head_dim)], packed
-  std::vector<float> scores;    // [max_rows, kTileKeys]
-  std::vector<int32_t> limits;  // [max_rows]
-};
-
 }  // namespace quire::cpu

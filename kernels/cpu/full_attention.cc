@@ -1,65 +1,192 @@
+#include <omp.h>
+
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "kernels/cpu/batch_rows.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/kv_tile.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/scratch.h"
 
-// Query-tile-major: a tile of rows goes over the keys in ascending order with a running softmax.
-// Tiles of keys start at fixed places of each block, so a row's arithmetic depends on its own
-// position alone.
+// A tile of rows goes over the keys in ascending order with a running softmax; every tile of keys
+// is packed once for hundreds of rows. Keys are cut at fixed places, into tiles within each block
+// and into segments of blocks; each segment starts a softmax of its own, which is then folded into
+// that of the segments before it. So a row's arithmetic depends on its own position alone, and
+// where there are few rows (decode) the segments can go to different threads.
 
 namespace quire::cpu {
 namespace {
 
-constexpr int64_t kTileRows = 64;
+constexpr int64_t kMinSegmentKeys = 1024;
+constexpr int64_t kMinTileRows = 48;
+constexpr int64_t kMaxTileRows = 512;  // their state and queries stay in the second cache
+constexpr int64_t kItemsPerThread = 4;
+constexpr int64_t kMaxPartBytes = int64_t{32} << 20;
 
-void attend_rows(const FullAttentionParams& params, const RowTile& tile) {
-  const PagedKvView& kv = params.kv;
-  const int64_t group_size = params.query.shape[1] / kv.num_kv_heads();
-  const int64_t head_dim = kv.head_dim(), stride = padded_dim(head_dim);
-  const int64_t num_rows = tile.num_tokens * group_size;
-  const int64_t first_position =
-      tile.sequence->first_position + tile.first_row - tile.sequence->first_row;
-  TileScratch scratch(head_dim, num_rows);
-  std::vector<float> max(static_cast<size_t>(num_rows), -std::numeric_limits<float>::infinity());
-  std::vector<float> sum(static_cast<size_t>(num_rows), 0.0f);
-  std::vector<float> out(static_cast<size_t>(num_rows * stride), 0.0f);
-  const auto token_row = [&](int64_t r) { return tile.first_row + r / group_size; };
-  const auto head = [&](int64_t r) { return tile.kv_head * group_size + r % group_size; };
-  for (int64_t r = 0; r < num_rows; ++r) scratch.load_query(params.query, token_row(r), head(r), r);
+/// Softmax states of `num_rows` rows in memory that is kept.
+class States {
+ public:
+  SoftmaxRows reserve(int64_t num_rows, int64_t head_dim) {
+    const auto count = static_cast<size_t>(num_rows);
+    return {max_.reserve(count), sum_.reserve(count),
+            out_.reserve(count * static_cast<size_t>(padded_dim(head_dim)))};
+  }
 
-  const int64_t end_position = first_position + tile.num_tokens;
-  for (int64_t block_start = 0; block_start < end_position; block_start += kv.block_size()) {
-    const int64_t block = tile.sequence->block_table[block_start / kv.block_size()];
-    for (int64_t offset = 0; offset < kv.block_size(); offset += kTileKeys) {
-      const int64_t first_key = block_start + offset;
-      const int64_t num_keys =
-          std::min({kTileKeys, kv.block_size() - offset, end_position - first_key});
-      if (num_keys <= 0) break;
-      scratch.load_block(kv, block, tile.kv_head, offset, num_keys);
-      for (int64_t r = 0; r < num_rows; ++r) {
-        const int64_t position = first_position + r / group_size;
-        scratch.limits[static_cast<size_t>(r)] =
-            static_cast<int32_t>(std::clamp<int64_t>(position + 1 - first_key, 0, num_keys));
+ private:
+  Scratch<float> max_, sum_, out_;
+};
+
+SoftmaxRows from_row(const SoftmaxRows& rows, int64_t row, int64_t head_dim) {
+  return {rows.max + row, rows.sum + row, rows.out + row * padded_dim(head_dim)};
+}
+
+/// One row tile and what it needs to know of the op.
+class TileAttention {
+ public:
+  TileAttention(const FullAttentionParams& params, const RowTile& tile)
+      : params_(params),
+        tile_(tile),
+        group_size_(params.query.shape[1] / params.kv.num_kv_heads()),
+        head_dim_(params.kv.head_dim()),
+        first_position_(tile.sequence->first_position + tile.first_row - tile.sequence->first_row),
+        segment_keys_((kMinSegmentKeys + params.kv.block_size() - 1) / params.kv.block_size() *
+                      params.kv.block_size()) {}
+
+  int64_t num_rows() const { return tile_.num_tokens * group_size_; }
+  int64_t num_segments() const { return (end_position() + segment_keys_ - 1) / segment_keys_; }
+
+  /// The rows' state over segments [begin, end).
+  void attend(int64_t begin, int64_t end, const SoftmaxRows& state) const {
+    thread_local Scratch<float> query_scratch;
+    thread_local States part_states;
+    float* query = query_scratch.reserve(static_cast<size_t>(num_rows() * query_stride(head_dim_)));
+    for (int64_t r = 0; r < num_rows(); ++r) {
+      pack_query(reinterpret_cast<const BFloat16*>(address(params_.query, token_row(r), head(r))),
+                 head_dim_, query + r * query_stride(head_dim_));
+    }
+    for (int64_t segment = begin; segment < end; ++segment) {
+      if (segment == begin) {
+        attend_segment(segment, query, state);
+        continue;
       }
-      score_tile(scratch.query.data(), num_rows, head_dim, scratch.keys.data(),
-                 scratch.scores.data());
-      attend_tile({.num_rows = num_rows,
-                   .head_dim = head_dim,
-                   .limits = scratch.limits.data(),
-                   .values = scratch.values.data(),
-                   .softmax_scale = params.softmax_scale,
-                   .scores = scratch.scores.data(),
-                   .state = {max.data(), sum.data(), out.data()}});
+      const SoftmaxRows part = part_states.reserve(num_rows(), head_dim_);
+      attend_segment(segment, query, part);
+      fold_states(part, num_rows(), head_dim_, state);
     }
   }
-  for (int64_t r = 0; r < num_rows; ++r) {
-    float* row = out.data() + r * stride;
-    for (int64_t i = 0; i < head_dim; ++i) row[i] /= sum[static_cast<size_t>(r)];
-    write_row(row, head_dim, params.out.dtype, address(params.out, token_row(r), head(r)));
+
+  void write(const SoftmaxRows& state) const {
+    const int64_t stride = padded_dim(head_dim_);
+    for (int64_t r = 0; r < num_rows(); ++r) {
+      float* row = state.out + r * stride;
+      for (int64_t i = 0; i < head_dim_; ++i) row[i] /= state.sum[r];
+      write_row(row, head_dim_, params_.out.dtype, address(params_.out, token_row(r), head(r)));
+    }
   }
+
+ private:
+  int64_t end_position() const { return first_position_ + tile_.num_tokens; }
+  int64_t token_row(int64_t r) const { return tile_.first_row + r / group_size_; }
+  int64_t head(int64_t r) const { return tile_.kv_head * group_size_ + r % group_size_; }
+
+  void attend_segment(int64_t segment, const float* query, const SoftmaxRows& state) const {
+    thread_local KvTile keys;
+    keys.reserve(head_dim_);
+    const int64_t block_size = params_.kv.block_size();
+    const int64_t end = std::min((segment + 1) * segment_keys_, end_position());
+    for (int64_t start = segment * segment_keys_; start < end; start += block_size) {
+      const int64_t block = tile_.sequence->block_table[start / block_size];
+      for (int64_t offset = 0; offset < block_size; offset += kTileKeys) {
+        const int64_t num_keys =
+            std::min({kTileKeys, block_size - offset, end_position() - start - offset});
+        if (num_keys <= 0) break;
+        keys.load(params_.kv, block, tile_.kv_head, offset, num_keys);
+        attend_keys(keys, start + offset, num_keys, start + offset == segment * segment_keys_,
+                    query, state);
+      }
+    }
+  }
+
+  void attend_keys(const KvTile& keys, int64_t first_key, int64_t num_keys, bool is_first,
+                   const float* query, const SoftmaxRows& state) const {
+    thread_local std::vector<int32_t> limits;
+    limits.assign(static_cast<size_t>(num_rows()), static_cast<int32_t>(num_keys));
+    const bool all_visible = first_key + num_keys <= first_position_ + 1;
+    for (int64_t r = 0; r < num_rows() && !all_visible; ++r) {
+      const int64_t position = first_position_ + r / group_size_;
+      limits[static_cast<size_t>(r)] =
+          static_cast<int32_t>(std::clamp<int64_t>(position + 1 - first_key, 0, num_keys));
+    }
+    keys.attend({.num_rows = num_rows(),
+                 .query = query,
+                 .limits = limits.data(),
+                 .softmax_scale = params_.softmax_scale,
+                 .is_first = is_first,
+                 .state = state});
+  }
+
+  const FullAttentionParams& params_;
+  const RowTile& tile_;
+  int64_t group_size_, head_dim_, first_position_, segment_keys_;
+};
+
+void attend_whole_tiles(const FullAttentionParams& params, const std::vector<RowTile>& tiles) {
+  const auto num_tiles = static_cast<int64_t>(tiles.size());
+  // Backwards: the tiles with the most keys first, so that threads end together.
+  parallel_for(num_tiles, 1, [&](int64_t i) {
+    const TileAttention tile(params, tiles[static_cast<size_t>(num_tiles - 1 - i)]);
+    thread_local States states;
+    const SoftmaxRows state = states.reserve(tile.num_rows(), params.kv.head_dim());
+    tile.attend(0, tile.num_segments(), state);
+    tile.write(state);
+  });
+}
+
+/// One segment of a row tile's keys.
+struct Part {
+  int64_t tile, segment;
+  int64_t state_row;  // of the parts' states
+};
+
+/// The parts of every tile, side by side. Their states have `num_state_rows` rows.
+std::vector<Part> list_parts(const FullAttentionParams& params, const std::vector<RowTile>& tiles,
+                             int64_t& num_state_rows) {
+  std::vector<Part> parts;
+  num_state_rows = 0;
+  for (size_t t = 0; t < tiles.size(); ++t) {
+    const TileAttention tile(params, tiles[t]);
+    for (int64_t segment = 0; segment < tile.num_segments(); ++segment) {
+      parts.push_back({static_cast<int64_t>(t), segment, num_state_rows});
+      num_state_rows += tile.num_rows();
+    }
+  }
+  return parts;
+}
+
+void attend_parts(const FullAttentionParams& params, const std::vector<RowTile>& tiles,
+                  const std::vector<Part>& parts, int64_t num_state_rows) {
+  const int64_t head_dim = params.kv.head_dim();
+  thread_local States states;
+  const SoftmaxRows state = states.reserve(num_state_rows, head_dim);
+  parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t i) {
+    const Part& part = parts[static_cast<size_t>(i)];
+    TileAttention(params, tiles[static_cast<size_t>(part.tile)])
+        .attend(part.segment, part.segment + 1, from_row(state, part.state_row, head_dim));
+  });
+  std::vector<size_t> first_parts;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].segment == 0) first_parts.push_back(i);
+  }
+  parallel_for(static_cast<int64_t>(tiles.size()), 4, [&](int64_t t) {
+    const TileAttention tile(params, tiles[static_cast<size_t>(t)]);
+    size_t i = first_parts[static_cast<size_t>(t)];
+    const SoftmaxRows whole = from_row(state, parts[i].state_row, head_dim);
+    for (++i; i < parts.size() && parts[i].segment != 0; ++i) {
+      fold_states(from_row(state, parts[i].state_row, head_dim), tile.num_rows(), head_dim, whole);
+    }
+    tile.write(whole);
+  });
 }
 
 }  // namespace
@@ -67,11 +194,25 @@ void attend_rows(const FullAttentionParams& params, const RowTile& tile) {
 void full_attention(const FullAttentionParams& params) {
   const std::vector<SequenceRows> sequences =
       read_batch(params.batch, params.kv, params.query.shape[0]);
-  const int64_t group_size = params.query.shape[1] / params.kv.num_kv_heads();
+  if (sequences.empty()) return;
+  const int64_t num_kv_heads = params.kv.num_kv_heads();
+  const int64_t group_size = params.query.shape[1] / num_kv_heads;
+  const int64_t num_wanted = kItemsPerThread * omp_get_max_threads();
+  const int64_t num_rows =
+      (sequences.back().end_row - sequences.front().first_row) * params.query.shape[1];
   const std::vector<RowTile> tiles =
-      make_row_tiles(sequences, params.kv.num_kv_heads(), group_size, kTileRows);
-  parallel_for(static_cast<int64_t>(tiles.size()), 1,
-               [&](int64_t i) { attend_rows(params, tiles[static_cast<size_t>(i)]); });
+      make_row_tiles(sequences, num_kv_heads, group_size,
+                     std::clamp(num_rows / num_wanted, kMinTileRows, kMaxTileRows));
+  if (static_cast<int64_t>(tiles.size()) < num_wanted) {
+    int64_t num_state_rows = 0;
+    const std::vector<Part> parts = list_parts(params, tiles, num_state_rows);
+    const int64_t row_bytes =
+        (padded_dim(params.kv.head_dim()) + 2) * static_cast<int64_t>(sizeof(float));
+    if (num_state_rows * row_bytes <= kMaxPartBytes) {
+      return attend_parts(params, tiles, parts, num_state_rows);
+    }
+  }
+  attend_whole_tiles(params, tiles);
 }
 
 }  // namespace quire::cpu

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <string>
 
 #include "kernels/cpu/bf16_dot.h"
@@ -13,15 +12,12 @@
 // foreach_target.h must come first.
 #include <hwy/highway.h>
 
+#include "kernels/cpu/exp-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-using Floats = hn::CappedTag<float, kPadding>;
-using Vector = hn::Vec<Floats>;
-
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 /// bf16 bits widened to float: exact.
 HWY_INLINE Vector LoadBFloat16(Floats d, const BFloat16* in) {
@@ -29,28 +25,6 @@ HWY_INLINE Vector LoadBFloat16(Floats d, const BFloat16* in) {
   const hn::RebindToUnsigned<Floats> d32;
   const auto bits = hn::PromoteTo(d32, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(in)));
   return hn::BitCast(d, hn::ShiftLeft<16>(bits));
-}
-
-/// e^x for x <= 0, about 2 ulp (Cephes' expf: reduction by ln 2 in two parts, degree-5 polynomial).
-/// Below -87.3 the result is 0; NaN stays NaN.
-HWY_INLINE Vector ExpNonPositive(Floats d, Vector x) {
-  const hn::RebindToSigned<Floats> di;
-  const auto is_nan = hn::Ne(x, x);
-  const auto is_tiny = hn::Lt(x, hn::Set(d, -87.3f));
-  const Vector clamped = hn::IfThenElse(is_tiny, hn::Set(d, -87.3f), x);
-  const Vector n = hn::Round(hn::Mul(clamped, hn::Set(d, 1.44269504088896341f)));
-  Vector r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), clamped);
-  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
-  Vector p = hn::Set(d, 1.9875691500e-4f);
-  p = hn::MulAdd(p, r, hn::Set(d, 1.3981999507e-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 8.3334519073e-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
-  p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
-  p = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, n));
-  const Vector scaled = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
-  return hn::IfThenElse(is_nan, x, hn::IfThenZeroElse(is_tiny, scaled));
 }
 
 void ToFloat(const BFloat16* in, int64_t count, float* out) {
@@ -156,135 +130,6 @@ void ScoreAbove(const float* query, int64_t num_rows, int64_t head_dim, const fl
   }
 }
 
-/// Turns a row's scores into weights and updates its maximum and sum. Returns what the row's
-/// earlier output must be scaled by.
-HWY_INLINE float WeighRow(float* scores, int32_t limit, float softmax_scale, float* row_max,
-                          float* row_sum) {
-  const Floats d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const Vector scale = hn::Set(d, softmax_scale), lowest = hn::Set(d, kMinusInfinity);
-  Vector max = lowest;
-  for (int64_t j = 0; j < kTileKeys; j += lanes) {
-    const auto visible = hn::FirstN(d, static_cast<size_t>(limit > j ? limit - j : 0));
-    const Vector score = hn::IfThenElse(visible, hn::Mul(hn::LoadU(d, scores + j), scale), lowest);
-    hn::StoreU(score, d, scores + j);
-    max = hn::Max(score, max);
-  }
-  const float new_max = std::fmax(*row_max, hn::GetLane(hn::MaxOfLanes(d, max)));
-  // Nothing but -inf so far: the weights would be exp(-inf + inf). They count as 0.
-  const Vector base = hn::Set(d, new_max == kMinusInfinity ? 0.0f : new_max);
-  Vector sum = hn::Zero(d);
-  for (int64_t j = 0; j < kTileKeys; j += lanes) {
-    const Vector weight = ExpNonPositive(d, hn::Sub(hn::LoadU(d, scores + j), base));
-    hn::StoreU(weight, d, scores + j);
-    sum = hn::Add(sum, weight);
-  }
-  const Vector correction = ExpNonPositive(d, hn::Sub(hn::Set(d, *row_max), base));
-  const float factor = hn::GetLane(correction);
-  *row_sum = *row_sum * factor + hn::GetLane(hn::SumOfLanes(d, sum));
-  *row_max = new_max;
-  return factor;
-}
-
-/// out[r, :] = out[r, :] * factors[r] + sum over j < num_keys of weights[r, j] * values[j, :], per
-/// element one chain over the keys.
-template <int kRows>
-HWY_INLINE void AccumulateRows(const float* weights, int64_t num_keys, const float* values,
-                               int64_t head_dim, const float* factors, float* out) {
-  const Floats d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t stride = padded_dim(head_dim);
-  constexpr int kVectors = 4;
-  int64_t i = 0;
-  for (; i + kVectors * lanes <= stride; i += kVectors * lanes) {
-    Vector acc[kRows][kVectors];
-    for (int r = 0; r < kRows; ++r) {
-      const Vector factor = hn::Set(d, factors[r]);
-      for (int v = 0; v < kVectors; ++v) {
-        acc[r][v] = hn::Mul(hn::LoadU(d, out + r * stride + i + v * lanes), factor);
-      }
-    }
-    for (int64_t j = 0; j < num_keys; ++j) {
-      Vector value[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
-        value[v] = hn::LoadU(d, values + j * stride + i + v * lanes);
-      }
-      for (int r = 0; r < kRows; ++r) {
-        const Vector weight = hn::Set(d, weights[r * kTileKeys + j]);
-        for (int v = 0; v < kVectors; ++v) acc[r][v] = hn::MulAdd(weight, value[v], acc[r][v]);
-      }
-    }
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) {
-        hn::StoreU(acc[r][v], d, out + r * stride + i + v * lanes);
-      }
-    }
-  }
-  for (; i < stride; i += lanes) {
-    for (int r = 0; r < kRows; ++r) {
-      Vector acc = hn::Mul(hn::LoadU(d, out + r * stride + i), hn::Set(d, factors[r]));
-      for (int64_t j = 0; j < num_keys; ++j) {
-        acc = hn::MulAdd(hn::Set(d, weights[r * kTileKeys + j]),
-                         hn::LoadU(d, values + j * stride + i), acc);
-      }
-      hn::StoreU(acc, d, out + r * stride + i);
-    }
-  }
-}
-
-void AttendTileRows(const AttendTile& tile) {
-  const int64_t stride = padded_dim(tile.head_dim);
-  constexpr int64_t kRows = 4;
-  for (int64_t r0 = 0; r0 < tile.num_rows; r0 += kRows) {
-    const int64_t num_rows = r0 + kRows <= tile.num_rows ? kRows : tile.num_rows - r0;
-    float factors[kRows];
-    bool same_limit = num_rows == kRows;
-    for (int64_t r = r0; r < r0 + num_rows; ++r) {
-      same_limit = same_limit && tile.limits[r] == tile.limits[r0];
-      if (tile.limits[r] == 0) continue;
-      factors[r - r0] = WeighRow(tile.scores + r * kTileKeys, tile.limits[r], tile.softmax_scale,
-                                 tile.state.max + r, tile.state.sum + r);
-    }
-    // Rows with different limits go one by one, so that none touches keys behind its own.
-    if (same_limit && tile.limits[r0] > 0) {
-      AccumulateRows<kRows>(tile.scores + r0 * kTileKeys, tile.limits[r0], tile.values,
-                            tile.head_dim, factors, tile.state.out + r0 * stride);
-      continue;
-    }
-    for (int64_t r = r0; r < r0 + num_rows; ++r) {
-      if (tile.limits[r] == 0) continue;
-      AccumulateRows<1>(tile.scores + r * kTileKeys, tile.limits[r], tile.values, tile.head_dim,
-                        factors + (r - r0), tile.state.out + r * stride);
-    }
-  }
-}
-
-void Merge(const MergePartials& partials) {
-  const Floats d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t stride = padded_dim(partials.head_dim);
-  float max = kMinusInfinity;
-  for (int64_t p = 0; p < partials.num_partials; ++p) {
-    max = std::fmax(max, partials.state.max[partials.places[p]]);
-  }
-  float total = 0;
-  std::memset(partials.out, 0, static_cast<size_t>(stride) * sizeof(float));
-  for (int64_t p = 0; p < partials.num_partials; ++p) {
-    const int64_t place = partials.places[p];
-    const float factor = std::exp(partials.state.max[place] - max);
-    const float* out = partials.state.out + place * stride;
-    total += factor * partials.state.sum[place];
-    for (int64_t i = 0; i < stride; i += lanes) {
-      const Vector sum =
-          hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, out + i), hn::LoadU(d, partials.out + i));
-      hn::StoreU(sum, d, partials.out + i);
-    }
-  }
-  for (int64_t i = 0; i < stride; i += lanes) {
-    hn::StoreU(hn::Div(hn::LoadU(d, partials.out + i), hn::Set(d, total)), d, partials.out + i);
-  }
-}
-
 void NormOneRow(const NormRow& row) {
   const Floats d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -347,8 +192,6 @@ HWY_EXPORT(ToBFloat16);
 HWY_EXPORT(PackKeys);
 HWY_EXPORT(ScoreTile);
 HWY_EXPORT(ScoreAbove);
-HWY_EXPORT(AttendTileRows);
-HWY_EXPORT(Merge);
 HWY_EXPORT(NormOneRow);
 HWY_EXPORT(SiluMulOneRow);
 HWY_EXPORT(TargetName);
@@ -363,6 +206,7 @@ bool use_bf16_dot(bool wanted) {
   has_bf16_dot = wanted && bf16_dot::is_available();
   return has_bf16_dot;
 }
+bool uses_bf16_dot() { return has_bf16_dot; }
 int64_t query_stride(int64_t head_dim) {
   return has_bf16_dot ? bf16_dot::query_stride(head_dim) : padded_dim(head_dim);
 }
@@ -388,8 +232,6 @@ void score_above(const float* query, int64_t num_rows, int64_t head_dim, const f
   HWY_DYNAMIC_DISPATCH(ScoreAbove)
   (query, num_rows, head_dim, keys, thresholds, scores, masks);
 }
-void attend_tile(const AttendTile& tile) { HWY_DYNAMIC_DISPATCH(AttendTileRows)(tile); }
-void merge_partials(const MergePartials& partials) { HWY_DYNAMIC_DISPATCH(Merge)(partials); }
 void norm_row(const NormRow& row) { HWY_DYNAMIC_DISPATCH(NormOneRow)(row); }
 void silu_mul_row(const float* gate, const float* up, int64_t width, float* out) {
   HWY_DYNAMIC_DISPATCH(SiluMulOneRow)(gate, up, width, out);

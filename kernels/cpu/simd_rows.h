@@ -50,37 +50,7 @@ void score_above(const float* query, int64_t num_rows, int64_t head_dim, const f
 /// Makes this process score without AVX512_BF16, or with it again if the CPU has it; anything
 /// packed before is void. For tests; returns whether it is in use now.
 bool use_bf16_dot(bool wanted);
-
-/// Softmax state of rows over the tiles they have seen.
-struct SoftmaxRows {
-  float* max;  // [num_rows], -inf at the start
-  float* sum;  // [num_rows], sum of exp(score - max)
-  float* out;  // [num_rows, padded head_dim], sum of exp(score - max) * value
-};
-
-/// Folds one tile into the state: row r sees its first limits[r] keys (0 to kTileKeys). Keys and
-/// values behind a row's limit have no influence, NaN included. scores are overwritten.
-struct AttendTile {
-  int64_t num_rows = 0;
-  int64_t head_dim = 0;
-  const int32_t* limits = nullptr;  // [num_rows]
-  const float* values = nullptr;    // [kTileKeys, padded head_dim]
-  float softmax_scale = 0;
-  float* scores = nullptr;  // [num_rows, kTileKeys], from score_tile
-  SoftmaxRows state;
-};
-void attend_tile(const AttendTile& tile);
-
-/// One row's partial softmax states brought together in the order given, and divided by the sum:
-/// out[i] = sum_p e^(max_p - max) * out_p[i] / sum_p e^(max_p - max) * sum_p.
-struct MergePartials {
-  const int32_t* places = nullptr;  // [num_partials], rows of `state`
-  int64_t num_partials = 0;
-  int64_t head_dim = 0;
-  SoftmaxRows state;
-  float* out = nullptr;  // [padded head_dim]
-};
-void merge_partials(const MergePartials& partials);
+bool uses_bf16_dot();
 
 /// One row of rms_norm: x += delta (if given), then out = x / sqrt(mean(x^2) + epsilon) * weight.
 struct NormRow {

@@ -10,6 +10,7 @@ namespace quire::test {
 namespace {
 
 constexpr int64_t kRowPadding = 5;
+constexpr double kWeightRoundoff = 0x1p-9 + 0x1p-16;  // bf16, and the exponential before it
 
 size_t elements(int64_t a, int64_t b, int64_t c) { return static_cast<size_t>(a * b * c); }
 
@@ -142,7 +143,7 @@ double attention_tolerance(const KvShape& shape, const std::vector<Piece>& piece
   }
   const double score_error = static_cast<double>(softmax_scale(shape)) *
                              static_cast<double>(shape.head_dim + 2) * kF32Roundoff * query * key;
-  return value * (2 * score_error + 2 * (num_keys + 16) * kF32Roundoff);
+  return value * (2 * kWeightRoundoff + 2 * score_error + 2 * (num_keys + 16) * kF32Roundoff);
 }
 
 std::vector<KvShape> attention_shapes() {
