@@ -10,7 +10,7 @@ namespace quire::test {
 namespace {
 
 constexpr int64_t kRowPadding = 5;
-constexpr double kWeightRoundoff = 0x1p-9 + 0x1p-16;  // bf16, and the exponential before it
+constexpr double kWeightRoundoff = 0x1p-8 + 0x1p-16;  // bf16, and the exponential before it
 
 size_t elements(int64_t a, int64_t b, int64_t c) { return static_cast<size_t>(a * b * c); }
 

@@ -40,7 +40,7 @@ MobaResult run_moba(Backend& backend, const KvShape& shape, const std::vector<Pi
 /// How far an attention output computed in f32 may be from the same in f64: a score is a sum of
 /// head_dim products, off by head_dim * u * |q| * |k|, which moves a weight by that share, twice
 /// (numerator and normaliser); the sums over n keys add n * u each; all times the largest |v|. A
-/// backend may round weights to bf16 (numerator and normaliser alike), which moves each by 2^-9.
+/// backend may round weights to bf16 (numerator and normaliser alike), which moves each by 2^-8.
 double attention_tolerance(const KvShape& shape, const std::vector<Piece>& pieces);
 
 float softmax_scale(const KvShape& shape);
