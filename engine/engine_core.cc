@@ -108,7 +108,9 @@ void EngineCore::run_step(const StepPlan& plan) {
   num_failures_in_a_row_ = 0;
   const Clock::TimePoint now = clock_.now();
   metrics_.steps.add();
-  metrics_.step_seconds.observe(seconds_between(started_at, now));
+  const double seconds = seconds_between(started_at, now);
+  metrics_.step_seconds.observe(seconds);
+  scheduler_.note_duration(plan, seconds);
   for (const SequenceUpdate& update : scheduler_.finish_step(plan, sampled)) report(update, now);
   scheduler_.take_finished();  // reported above; this ends their lives
 }

@@ -80,6 +80,7 @@ void check_config(const EngineConfig& config) {
   at_least_one(config.max_num_seqs, "max_num_seqs");
   at_least_one(config.max_step_tokens, "max_step_tokens");
   at_least_one(config.max_top_k, "max_top_k");
+  require(config.max_step_seconds >= 0, "max_step_seconds must not be negative");
   require(config.max_step_tokens >= config.max_num_seqs,
           "max_step_tokens (" + std::to_string(config.max_step_tokens) +
               ") must be at least max_num_seqs (" + std::to_string(config.max_num_seqs) +

@@ -70,6 +70,10 @@ void add_scheduling_options(CLI::App& app, ServerConfig& config) {
   app.add_option("--max-step-tokens", config.max_step_tokens, "token budget of one step")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  app.add_option("--max-step-ms", config.max_step_ms,
+                 "longest step while others decode beside a prompt; 0: no limit")
+      ->check(CLI::Range(0.0, 60'000.0))
+      ->capture_default_str();
   app.add_option("--max-queued-requests", config.max_queued_requests, "requests that may wait")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();

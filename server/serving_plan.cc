@@ -145,6 +145,7 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
   engine.num_blocks = plan.kv.num_blocks;
   engine.max_num_seqs = config.max_num_seqs;
   engine.max_step_tokens = config.max_step_tokens;
+  engine.max_step_seconds = config.max_step_ms / 1000;
   engine.max_top_k = std::max(kMaxTopK, plan.moba.top_k);
   engine.max_queued_requests = config.max_queued_requests;
   engine.max_queued_tokens = config.max_queued_tokens;

@@ -8,7 +8,11 @@ namespace quire {
 
 Scheduler::Scheduler(const EngineConfig& config, KvCacheManager& cache, const Clock& clock,
                      EngineMetrics& metrics)
-    : config_(config), cache_(cache), clock_(clock), metrics_(metrics) {
+    : config_(config),
+      cache_(cache),
+      clock_(clock),
+      metrics_(metrics),
+      pacer_(config.max_step_seconds) {
   QUIRE_CHECK(config.max_num_seqs >= 1 && config.max_step_tokens >= config.max_num_seqs)
       << "max_step_tokens=" << config.max_step_tokens << " max_num_seqs=" << config.max_num_seqs;
   QUIRE_CHECK(cache.num_blocks_for(config.max_model_len) <= cache.num_blocks())
@@ -174,6 +178,13 @@ void Scheduler::plan_prefills(StepPlan& plan, int32_t& budget) {
       prefills.push_back(sequence.get());
     }
   }
+  if (is_awaited(plan, prefills)) {
+    int32_t depth = 0;
+    for (const Sequence* sequence : prefills) {
+      depth = std::max(depth, sequence->num_computed_tokens);
+    }
+    budget = std::min(budget, pacer_.max_prefill_tokens(depth));
+  }
   for (auto first = prefills.begin(); first != prefills.end() && budget > 0;) {
     const int32_t priority = (*first)->request.priority;
     const auto last = std::find_if(first, prefills.end(), [priority](const Sequence* sequence) {
@@ -182,6 +193,24 @@ void Scheduler::plan_prefills(StepPlan& plan, int32_t& budget) {
     share_budget({first, last}, plan, budget);
     first = last;
   }
+}
+
+/// Whether anybody but long prefills hopes for a token of this step.
+bool Scheduler::is_awaited(const StepPlan& plan, std::span<Sequence* const> prefills) const {
+  const auto num_short = std::ranges::count_if(prefills, [this](const Sequence* sequence) {
+    return !is_long(sequence->num_pending_tokens());
+  });
+  return !plan.empty() || (num_short > 0 && num_short < std::ssize(prefills));
+}
+
+void Scheduler::note_duration(const StepPlan& plan, double seconds) {
+  int32_t depth = 0, num_prefill_tokens = 0;
+  for (const ScheduledSequence& entry : plan.sequences) {
+    if (entry.sequence->is_decoding()) continue;
+    depth = std::max(depth, entry.sequence->num_computed_tokens);
+    num_prefill_tokens += entry.num_tokens;
+  }
+  pacer_.observe(depth, num_prefill_tokens, seconds);
 }
 
 void Scheduler::share_budget(std::span<Sequence*> prefills, StepPlan& plan, int32_t& budget) {

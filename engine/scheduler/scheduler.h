@@ -15,6 +15,7 @@
 #include "engine/kv_cache/kv_cache_manager.h"
 #include "engine/runner/step_runner.h"
 #include "engine/scheduler/sequence.h"
+#include "engine/scheduler/step_pacer.h"
 #include "engine/scheduler/step_plan.h"
 
 namespace quire {
@@ -44,6 +45,10 @@ struct SequenceUpdate {
 ///     it is shared evenly, and what a short prompt does not need flows on. So a short prompt is
 ///     read in a few steps beside a million-token one, and a million-token one gets its share
 ///     beside any number of short ones. Between classes priority is strict.
+///  4. While somebody waits for a token of every step (a decode, or a short prompt beside a long
+///     one), prefills get no more of the budget than StepPacer allows, so that a step lasts about
+///     max_step_seconds. A long prompt alone takes all of the budget: large steps are cheaper. How
+///     a prompt is cut never changes a token.
 ///
 /// A preempted sequence keeps its rank, so it stands at the front of those of its class that have
 /// not run. It is recomputed; the random stream and the attention of each phase are kept, so its
@@ -65,6 +70,9 @@ class Scheduler {
   std::vector<std::unique_ptr<Sequence>> remove_expired();
 
   StepPlan plan_step();
+
+  /// How long the planned step took, for rule 4. Between plan_step and finish_step.
+  void note_duration(const StepPlan& plan, double seconds);
 
   /// The step succeeded: commits blocks, appends sampled tokens (in plan order, one per entry that
   /// samples), decides who is finished. Updates are valid until the next call; finished sequences
@@ -98,6 +106,7 @@ class Scheduler {
   void resolve_attention(Sequence& sequence) const;
   void plan_decodes(StepPlan& plan, int32_t& budget);
   void plan_prefills(StepPlan& plan, int32_t& budget);
+  bool is_awaited(const StepPlan& plan, std::span<Sequence* const> prefills) const;
   void share_budget(std::span<Sequence*> prefills, StepPlan& plan, int32_t& budget);
   void admit();
   bool must_wait(Sequence& waiting, const CachedPrefix& cached);
@@ -119,6 +128,7 @@ class Scheduler {
   std::unordered_map<SequenceId, Rank> ranks_;  // of all waiting and running sequences
   std::vector<std::unique_ptr<Sequence>> finished_;
   std::vector<SequenceUpdate> updates_;
+  StepPacer pacer_;
 };
 
 }  // namespace quire

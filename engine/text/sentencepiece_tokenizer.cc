@@ -14,8 +14,9 @@ namespace {
 
 constexpr std::string_view kSpaceMarker = "\xE2\x96\x81";  // ▁
 constexpr size_t kMinPartBytes = 1 << 16;                  // less is not worth a thread
-constexpr size_t kMaxRememberedWordBytes = 64;             // longer words hardly come back
+constexpr size_t kMaxRememberedWordBytes = 256;            // longer words hardly come back
 constexpr size_t kMaxRememberedWords = 1 << 16;            // bounds the memory of one part
+constexpr size_t kBytesPerExpectedToken = 3;               // of what is reserved, not of the result
 constexpr size_t kMaxModelBytes = size_t{256} << 20;
 
 bool is_plain(char c) { return c > 0x20 && c < 0x7F; }
@@ -166,12 +167,15 @@ size_t SentencePieceTokenizer::find_cut(std::string_view text, size_t from, size
   return std::string_view::npos;
 }
 
-/// Encodes one part word by word. A word that came before is copied from memory.
+/// Encodes one part word by word. A word that any text held before is copied from the tokenizer's
+/// memory; one that does not fit into it, from where it stood in this part.
 class SentencePieceTokenizer::PartEncoder {
  public:
-  explicit PartEncoder(const SentencePieceTokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  PartEncoder(const SentencePieceTokenizer& tokenizer, WordMemory& memory)
+      : tokenizer_(tokenizer), memory_(memory) {}
 
   std::vector<TokenId> encode(std::string_view part) {
+    ids_.reserve(part.size() / kBytesPerExpectedToken);
     while (!part.empty()) {
       size_t cut_end = part.size();
       const size_t cut = std::min(tokenizer_.find_cut(part, 1, &cut_end), part.size());
@@ -183,28 +187,46 @@ class SentencePieceTokenizer::PartEncoder {
 
  private:
   void append_word(std::string_view word) {
-    if (word.size() > kMaxRememberedWordBytes) {
-      tokenizer_.encode_call(word, ids_);
-      return;
+    if (word.size() <= WordMemory::kMaxWordBytes) {
+      const std::span<const TokenId> known = memory_.find(word);
+      if (!known.empty()) {
+        ids_.insert(ids_.end(), known.begin(), known.end());
+        return;
+      }
     }
-    const auto known = places_.find(word);
-    if (known != places_.end()) {
-      const auto [begin, count] = known->second;
+    const auto place = places_.find(word);
+    if (place != places_.end()) {
+      const auto [begin, count] = place->second;
       for (size_t i = 0; i < count; ++i) ids_.push_back(ids_[begin + i]);
       return;
     }
     const size_t begin = ids_.size();
     tokenizer_.encode_call(word, ids_);
-    if (places_.size() < kMaxRememberedWords) {
-      places_.emplace(word, std::make_pair(begin, ids_.size() - begin));
+    remember(word, begin);
+  }
+
+  void remember(std::string_view word, size_t begin) {
+    const auto ids = std::span<const TokenId>(ids_).subspan(begin);
+    if (word.size() <= WordMemory::kMaxWordBytes && memory_.remember(word, ids)) return;
+    if (word.size() <= kMaxRememberedWordBytes && places_.size() < kMaxRememberedWords) {
+      places_.emplace(word, std::make_pair(begin, ids.size()));
     }
   }
 
   const SentencePieceTokenizer& tokenizer_;
+  WordMemory& memory_;
   std::vector<TokenId> ids_;
   // Words of the text itself and where their ids stand in ids_: nothing is copied.
   std::unordered_map<std::string_view, std::pair<size_t, size_t>> places_;
 };
+
+/// The memory that a call works with. One that is full makes room for a new one, so that no odd
+/// text slows down all that come after it; calls that still read it keep it.
+std::shared_ptr<WordMemory> SentencePieceTokenizer::current_memory() const {
+  const std::lock_guard lock(memory_mutex_);
+  if (!memory_ || memory_->is_full()) memory_ = std::make_shared<WordMemory>();
+  return memory_;
+}
 
 std::vector<std::string_view> SentencePieceTokenizer::cut_into_parts(std::string_view text) const {
   std::vector<std::string_view> parts;
@@ -225,14 +247,18 @@ std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text) const
   if (!is_valid_utf8(text)) return encode(replace_invalid_utf8(text));
   if (!may_cut_) return encode_in_one_call(text);
   const std::vector<std::string_view> parts = cut_into_parts(text);
+  const std::shared_ptr<WordMemory> memory = current_memory();
   std::vector<std::vector<TokenId>> ids(parts.size());
   {
     std::vector<std::jthread> threads;
     for (size_t i = 1; i < parts.size(); ++i) {
-      threads.emplace_back([&, i] { ids[i] = PartEncoder(*this).encode(parts[i]); });
+      threads.emplace_back([&, i] { ids[i] = PartEncoder(*this, *memory).encode(parts[i]); });
     }
-    ids[0] = PartEncoder(*this).encode(parts[0]);
+    ids[0] = PartEncoder(*this, *memory).encode(parts[0]);
   }
+  size_t num_ids = 0;
+  for (const std::vector<TokenId>& part : ids) num_ids += part.size();
+  ids[0].reserve(num_ids);
   for (size_t i = 1; i < ids.size(); ++i) ids[0].insert(ids[0].end(), ids[i].begin(), ids[i].end());
   return std::move(ids[0]);
 }

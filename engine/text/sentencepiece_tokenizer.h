@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 
 #include "engine/text/sentencepiece_types.h"
 #include "engine/text/tokenizer.h"
+#include "engine/text/word_memory.h"
 
 namespace sentencepiece {
 class SentencePieceProcessor;
@@ -19,7 +21,8 @@ class SentencePieceProcessor;
 namespace quire {
 
 /// A SentencePiece model. The library encodes; this class cuts long texts so that many threads (and
-/// a memory of words seen before) can work on them with the very ids that one call gives.
+/// a memory of the words of all texts before) can work on them with the very ids that one call
+/// gives.
 ///
 /// Where a cut is exact: the library turns a space into "▁" and puts one in front of the text. If
 /// no piece of the vocabulary holds a "▁" behind another character, no merge can cross the place
@@ -58,6 +61,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::vector<std::string_view> cut_into_parts(std::string_view text) const;
   size_t find_cut(std::string_view text, size_t from, size_t* cut_end) const;
   void encode_call(std::string_view text, std::vector<TokenId>& out) const;
+  std::shared_ptr<WordMemory> current_memory() const;
 
   struct Piece {
     std::string bytes;  // what the token stands for; empty for special tokens
@@ -70,8 +74,10 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::unordered_map<std::string, TokenId> special_tokens_;
   std::vector<std::vector<TokenId>> spelled_;  // of special tokens: their name as ordinary text
   std::optional<TokenId> bos_;
-  bool may_cut_ = false;          // at single spaces
-  bool may_cut_at_runs_ = false;  // at any run of white space
+  mutable std::mutex memory_mutex_;             // of the pointer alone
+  mutable std::shared_ptr<WordMemory> memory_;  // null until the first text
+  bool may_cut_ = false;                        // at single spaces
+  bool may_cut_at_runs_ = false;                // at any run of white space
 };
 
 }  // namespace quire

@@ -5,6 +5,8 @@
 #include <charconv>
 #include <utility>
 
+#include "server/http/request_fields.h"
+
 namespace quire {
 namespace {
 

@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-#include "server/http/request_fields.h"
+#include "server/http/json_text.h"
 #include "server/request.h"
 
 namespace quire {

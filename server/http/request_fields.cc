@@ -8,51 +8,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr size_t kComplaintHead = 160, kComplaintTail = 60;  // bytes: where, and what stands there
 constexpr double kLargestExactInteger = 9007199254740992.0;  // 2^53
-
-/// Counts brackets and commas outside strings. Says nothing about well-formedness.
-Status check_limits(std::string_view text, const JsonLimits& limits) {
-  int depth = 0;
-  int64_t num_values = 1;
-  bool is_in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (is_in_string) {
-      if (c == '\\') {
-        ++i;
-      } else if (c == '"') {
-        is_in_string = false;
-      }
-      continue;
-    }
-    if (c == '"') is_in_string = true;
-    if (c == '[' || c == '{') ++depth, ++num_values;
-    if (c == ']' || c == '}') --depth;
-    if (c == ',') ++num_values;
-    if (depth > limits.max_depth) {
-      return invalid_argument("the JSON body is nested deeper than " +
-                              std::to_string(limits.max_depth) + " levels");
-    }
-    if (num_values > limits.max_values) {
-      return invalid_argument("the JSON body has more than " + std::to_string(limits.max_values) +
-                              " values");
-    }
-  }
-  return {};
-}
-
-/// The parser's complaint without its own bookkeeping ("[json.exception.parse_error.101] "). It
-/// quotes all of the string or number that it stopped in, which may be a whole document.
-std::string complaint(const Json::exception& error) {
-  std::string what = error.what();
-  const size_t end = what.find("] ");
-  if (end != std::string::npos) what.erase(0, end + 2);
-  if (what.size() > kComplaintHead + kComplaintTail) {
-    what.replace(kComplaintHead, what.size() - kComplaintHead - kComplaintTail, " ... ");
-  }
-  return what;
-}
 
 }  // namespace
 
@@ -69,22 +25,6 @@ std::optional<int64_t> integer_value(const Json& value) {
     return std::nullopt;
   }
   return static_cast<int64_t>(number);
-}
-
-Result<Json> parse_json_object(std::string_view text, const JsonLimits& limits) {
-  if (text.empty()) return invalid_argument("the body is empty; it must be a JSON object");
-  if (text.find('\0') != std::string_view::npos) {  // to the parser it is the end of the text
-    return invalid_argument("the body is not valid JSON: it has a NUL byte");
-  }
-  const Status within = check_limits(text, limits);
-  if (!within.ok()) return within;
-  try {
-    Json object = Json::parse(text);
-    if (!object.is_object()) return invalid_argument("the body must be a JSON object");
-    return object;
-  } catch (const Json::exception& error) {
-    return invalid_argument("the body is not valid JSON: " + complaint(error));
-  }
 }
 
 RequestFields::RequestFields(Json& object, std::string path, Status& status)

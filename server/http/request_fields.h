@@ -4,24 +4,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "engine/core/status.h"
 
-// A request's body is input from a stranger: bounded in nesting and in the number of values before
-// any of it is built, then read field by field.
-
 namespace quire {
-
-struct JsonLimits {
-  int max_depth = 64;
-  int64_t max_values = 1 << 24;  // a value costs tens of bytes, "[]," only three on the wire
-};
-
-/// One JSON object. kInvalidArgument for anything else, for text after it, for what is no UTF-8 and
-/// for what passes the limits.
-Result<nlohmann::json> parse_json_object(std::string_view text, const JsonLimits& limits);
 
 /// Typed reads of one JSON object. The first complaint sticks in `status` (kInvalidArgument, the
 /// field's path as param); what fails reads as absent. A field that is null counts as absent.

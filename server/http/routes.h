@@ -8,8 +8,8 @@
 #include "server/admin/health.h"
 #include "server/admin/prometheus.h"
 #include "server/auth.h"
+#include "server/http/json_text.h"
 #include "server/http/openai_stream.h"
-#include "server/http/request_fields.h"
 #include "server/inference_service.h"
 
 namespace quire {

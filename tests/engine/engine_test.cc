@@ -155,6 +155,7 @@ TEST_CASE("Settings under which a valid request could never finish are refused",
   refused([](EngineConfig& config) { config.num_blocks = 15; });  // 60 tokens of 64
   refused([](EngineConfig& config) { config.vocab_size = 0; });
   refused([](EngineConfig& config) { config.max_step_tokens = 3; });
+  refused([](EngineConfig& config) { config.max_step_seconds = -1; });
   refused([](EngineConfig& config) { config.moba.block_size = 0; });
   refused([](EngineConfig& config) { config.max_model_len = 0; });
 }

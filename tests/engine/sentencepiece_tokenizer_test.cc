@@ -288,6 +288,19 @@ TEST_CASE("Several threads may encode at once") {
   for (const Ids& result : results) require_same(result, expected);
 }
 
+TEST_CASE(
+    "Bundled tokenizer: ids stay the same when the memory of words overflows and starts anew") {
+  const SentencePieceTokenizer tokenizer(kModelDir / "tokenizer.model", 2);
+  std::string many_words = "first";
+  for (int i = 0; i < 120'000; ++i) many_words += ' ' + std::to_string(i);
+  const std::string sample = many_words.substr(0, 20'000);
+  const Ids expected = tokenizer.encode_in_one_call(sample);
+  const Ids of_all = tokenizer.encode(many_words);
+  CHECK(tokenizer.encode(sample) == expected);
+  CHECK(tokenizer.encode(many_words) == of_all);
+  CHECK(std::equal(expected.begin(), expected.end() - 8, of_all.begin()));
+}
+
 TEST_CASE("A tokenizer.model that is none is refused with a reason") {
   CHECK_NOTHROW(make_tokenizer(SentencePieceTestModel().serialize()));
   CHECK_THROWS_AS(make_tokenizer(""), LoadError);

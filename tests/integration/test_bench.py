@@ -25,6 +25,17 @@ def test_serve_counts_what_the_server_counted(server):
         assert result["inter_token_seconds"]["p50"] <= result["inter_token_seconds"]["p99"]
 
 
+def test_streams_are_measured_while_a_long_prompt_is_read(server):
+    done = run_bench("serve", "--port", str(server.port), "--streams", "2", "--prompt-words", "4",
+                     "--max-tokens", "8", "--background-prefill", "2048", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    result, = json.loads(done.stdout)["results"]
+    assert result["failed"] == 0, result["failure"]
+    assert result["requests"] >= 2
+    assert 0 < result["background_seconds"] <= result["wall_seconds"]
+    assert result["first_token_seconds"]["max"] <= result["wall_seconds"]
+
+
 def test_a_refusing_server_is_told_by_its_words(server):
     done = run_bench("serve", "--port", str(server.port), "--model", "no-such-model")
     assert done.returncode == 2

@@ -193,6 +193,7 @@ TEST_CASE("limits of the settings reach the parts that keep them") {
   config.max_queued_tokens = 6000;
   config.max_num_seqs = 7;
   config.max_step_tokens = 800;
+  config.max_step_ms = 250;
   config.no_prefix_cache = true;
   config.max_body_size = 9000;
   config.request_timeout = 12.5;
@@ -201,6 +202,7 @@ TEST_CASE("limits of the settings reach the parts that keep them") {
   CHECK(plan.engine.max_queued_tokens == 6000);
   CHECK(plan.engine.max_num_seqs == 7);
   CHECK(plan.engine.max_step_tokens == 800);
+  CHECK(plan.engine.max_step_seconds == 0.25);
   CHECK_FALSE(plan.engine.enable_prefix_cache);
   CHECK(plan.http.max_body_bytes == 9000);
   CHECK(plan.service.default_timeout_seconds == 12.5);

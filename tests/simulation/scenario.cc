@@ -30,6 +30,7 @@ EngineConfig draw_config(Random& random) {
   config.num_blocks = min_blocks + random.pick(0, 0, 1, min_blocks / 2, min_blocks, 6 * min_blocks);
   config.max_num_seqs = random.between(1, 8);
   config.max_step_tokens = config.max_num_seqs + random.pick(0, 1, 7, 30, 100);
+  config.max_step_seconds = random.pick(0.0, 0.001, 0.02);
   config.max_queued_requests = random.pick(2, 10, 1000);
   config.max_queued_tokens = random.pick(60, 400, 100'000);
   config.enable_prefix_cache = random.chance(0.75);

@@ -110,6 +110,10 @@ void add_serve_options(CLI::App& app, ServeOptions& serve) {
   app.add_option("--max-tokens", serve.max_tokens, "tokens of each answer")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  app.add_option("--background-prefill", serve.background_prefill,
+                 "tokens of one more prompt that is read while the streams ask; 0: none")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
   app.add_option("--seed", serve.seed, "of the prompts")->capture_default_str();
 }
 

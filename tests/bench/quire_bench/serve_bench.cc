@@ -1,12 +1,15 @@
 #include "tests/bench/quire_bench/serve_bench.h"
 
+#include <atomic>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
+#include <future>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string_view>
@@ -44,15 +47,22 @@ std::string random_prompt(int32_t num_words, uint32_t seed) {
   return prompt;
 }
 
-http::request<http::string_body> make_request(const ServeOptions& options, uint32_t seed) {
-  Json body = {{"prompt", random_prompt(options.prompt_words, seed)},
-               {"max_tokens", options.max_tokens},
-               {"temperature", 0},
-               {"ignore_eos", true},
-               {"stream", true},
-               {"stream_options", {{"include_usage", true}}}};
+std::vector<int32_t> random_tokens(int32_t num_tokens, uint32_t seed) {
+  constexpr uint32_t kFirstId = 256, kNumIds = 2048;  // in the vocabulary of every model
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(static_cast<size_t>(num_tokens));
+  for (int32_t& token : tokens) token = static_cast<int32_t>(kFirstId + random() % kNumIds);
+  return tokens;
+}
+
+using Request = http::request<http::string_body>;
+
+Request make_request(const ServeOptions& options, const Json& prompt, int32_t max_tokens) {
+  Json body = {{"prompt", prompt}, {"max_tokens", max_tokens},
+               {"temperature", 0}, {"ignore_eos", true},
+               {"stream", true},   {"stream_options", {{"include_usage", true}}}};
   if (!options.model.empty()) body["model"] = options.model;
-  http::request<http::string_body> request(http::verb::post, "/v1/completions", 11);
+  Request request(http::verb::post, "/v1/completions", 11);
   request.set(http::field::host, options.host);
   request.set(http::field::content_type, "application/json");
   request.set(http::field::connection, "close");
@@ -73,8 +83,7 @@ void take_events(const std::string& text, size_t& parsed, std::vector<Event>& ev
   }
 }
 
-Answer ask(const ServeOptions& options, uint32_t seed) {
-  const auto request = make_request(options, seed);
+Answer ask(const ServeOptions& options, const Request& request) {
   asio::io_context context;
   asio::ip::tcp::resolver resolver(context);
   asio::ip::tcp::socket socket(context);
@@ -100,9 +109,14 @@ Answer ask(const ServeOptions& options, uint32_t seed) {
   return answer;
 }
 
+Answer ask_words(const ServeOptions& options, uint32_t seed) {
+  return ask(options,
+             make_request(options, random_prompt(options.prompt_words, seed), options.max_tokens));
+}
+
 /// Adds what one answer shows to `m`. Events are parsed only now: parsing costs the client time
-/// that the next event's arrival would be charged for.
-void add_answer(const Answer& answer, ServeMeasurement& m) {
+/// that the next event's arrival would be charged for. Times of events behind `end` do not count.
+void add_answer(const Answer& answer, Clock::time_point end, ServeMeasurement& m) {
   Clock::time_point last = answer.asked_at;
   bool is_first = true, is_done = false;
   for (const Event& event : answer.events) {
@@ -119,19 +133,58 @@ void add_answer(const Answer& answer, ServeMeasurement& m) {
     const Json& choices = json.at("choices");
     if (choices.empty() || choices.at(0).value("text", "").empty()) continue;
     const double seconds = std::chrono::duration<double>(event.time - last).count();
-    (is_first ? m.first_token_seconds : m.gap_seconds).push_back(seconds);
+    if (event.time <= end) {
+      (is_first ? m.first_token_seconds : m.gap_seconds).push_back(seconds);
+    }
     is_first = false;
     last = event.time;
   }
   if (!is_done) throw std::runtime_error("the stream ended without [DONE]");
 }
 
-void run_stream(const ServeOptions& options, int32_t stream, ServeMeasurement& m) {
-  for (int32_t i = 0; i < options.requests_per_stream; ++i) {
+/// Tells when the long prompt has been read; without one, all of time counts.
+struct Background {
+  std::atomic<bool> is_read{false};
+  Clock::time_point read_at = Clock::time_point::max();
+  double seconds = 0;
+  std::string failure;
+};
+
+void run_background(const ServeOptions& options, const Request& request, Background& background) {
+  try {
+    const auto asked_at = Clock::now();
+    ask(options, request);
+    background.read_at = Clock::now();
+    background.seconds = std::chrono::duration<double>(background.read_at - asked_at).count();
+  } catch (const std::exception& error) {
+    background.failure = std::string("background: ") + error.what();
+  }
+  background.is_read = true;
+}
+
+std::vector<Answer> run_stream(const ServeOptions& options, int32_t stream,
+                               const Background& background, ServeMeasurement& m) {
+  std::vector<Answer> answers;
+  const bool has_background = options.background_prefill > 0;
+  const auto goes_on = [&](int32_t i) {
+    return has_background ? !background.is_read : i < options.requests_per_stream;
+  };
+  for (int32_t i = 0; goes_on(i); ++i) {
     const auto number = static_cast<uint32_t>((m.num_streams * 4096 + stream) * 4096 + i + 1);
     ++m.num_requests;
     try {
-      add_answer(ask(options, options.seed + number), m);
+      answers.push_back(ask_words(options, options.seed + number));
+    } catch (const std::exception& error) {
+      if (m.num_failed++ == 0) m.failure = error.what();
+    }
+  }
+  return answers;
+}
+
+void add_answers(const std::vector<Answer>& answers, Clock::time_point end, ServeMeasurement& m) {
+  for (const Answer& answer : answers) {
+    try {
+      add_answer(answer, end, m);
     } catch (const std::exception& error) {
       if (m.num_failed++ == 0) m.failure = error.what();
     }
@@ -149,25 +202,48 @@ void merge(const ServeMeasurement& part, ServeMeasurement& m) {
   m.gap_seconds.insert(m.gap_seconds.end(), part.gap_seconds.begin(), part.gap_seconds.end());
 }
 
+ServeMeasurement measure(const ServeOptions& options, int32_t num_streams) {
+  ServeMeasurement m;
+  m.num_streams = num_streams;
+  std::vector<ServeMeasurement> parts(static_cast<size_t>(num_streams), m);
+  std::vector<std::future<std::vector<Answer>>> streams;
+  Background background;
+  std::optional<Request> long_request;
+  if (options.background_prefill > 0) {
+    const uint32_t seed = options.seed + static_cast<uint32_t>(num_streams);
+    long_request = make_request(options, random_tokens(options.background_prefill, seed), 1);
+  }
+  const auto begin = Clock::now();
+  std::thread reader;
+  if (long_request) {
+    reader = std::thread([&] { run_background(options, *long_request, background); });
+  }
+  for (int32_t stream = 0; stream < num_streams; ++stream) {
+    ServeMeasurement& part = parts[static_cast<size_t>(stream)];
+    streams.push_back(std::async(std::launch::async, [&options, &background, &part, stream] {
+      return run_stream(options, stream, background, part);
+    }));
+  }
+  std::vector<std::vector<Answer>> answers;
+  for (auto& stream : streams) answers.push_back(stream.get());
+  m.wall_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  if (reader.joinable()) reader.join();
+  m.failure = background.failure;
+  m.background_seconds = background.seconds;
+  for (size_t stream = 0; stream < parts.size(); ++stream) {
+    add_answers(answers[stream], background.read_at, parts[stream]);
+    merge(parts[stream], m);
+  }
+  return m;
+}
+
 }  // namespace
 
 std::vector<ServeMeasurement> run_serve(const ServeOptions& options) {
-  ask(options, options.seed);  // the unmeasured one; also tells at once whether anybody listens
+  ask_words(options, options.seed);  // unmeasured; also tells at once whether anybody listens
   std::vector<ServeMeasurement> measurements;
   for (const int32_t num_streams : options.num_streams) {
-    std::vector<ServeMeasurement> parts(static_cast<size_t>(num_streams));
-    std::vector<std::thread> threads;
-    const auto begin = Clock::now();
-    for (int32_t stream = 0; stream < num_streams; ++stream) {
-      ServeMeasurement& part = parts[static_cast<size_t>(stream)];
-      part.num_streams = num_streams;
-      threads.emplace_back([&options, stream, &part] { run_stream(options, stream, part); });
-    }
-    for (std::thread& thread : threads) thread.join();
-    ServeMeasurement& m = measurements.emplace_back();
-    m.num_streams = num_streams;
-    m.wall_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    for (const ServeMeasurement& part : parts) merge(part, m);
+    measurements.push_back(measure(options, num_streams));
   }
   return measurements;
 }

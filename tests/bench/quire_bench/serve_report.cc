@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 namespace quire::bench {
@@ -28,7 +29,8 @@ Json measurement_json(const ServeMeasurement& m) {
       {"completion_tokens", m.completion_tokens},
       {"completion_tokens_per_second", static_cast<double>(m.completion_tokens) / m.wall_seconds},
       {"first_token_seconds", distribution(m.first_token_seconds)},
-      {"inter_token_seconds", distribution(m.gap_seconds)}};
+      {"inter_token_seconds", distribution(m.gap_seconds)},
+      {"background_seconds", m.background_seconds}};
 }
 
 std::string table_line(const ServeMeasurement& m) {
@@ -41,6 +43,11 @@ std::string table_line(const ServeMeasurement& m) {
       1e3 * percentile(m.first_token_seconds, 0.5), 1e3 * percentile(m.first_token_seconds, 0.95),
       1e3 * percentile(m.gap_seconds, 0.5), 1e3 * percentile(m.gap_seconds, 0.99),
       1e3 * percentile(m.gap_seconds, 1.0));
+  if (m.background_seconds > 0) {
+    const size_t end = std::strlen(line);
+    std::snprintf(line + end, sizeof(line) - end, "background prompt read in %.2f s\n",
+                  m.background_seconds);
+  }
   return m.failure.empty() ? line : line + ("first failure: " + m.failure + "\n");
 }
 
@@ -63,7 +70,8 @@ std::string serve_report(const BenchOptions& options, const MachineFacts& machin
                  {"machine", {{"cpu", machine.cpu}, {"load_averages", machine.load_averages}}},
                  {"prompt_words", options.serve.prompt_words},
                  {"max_tokens", options.serve.max_tokens},
-                 {"requests_per_stream", options.serve.requests_per_stream}};
+                 {"requests_per_stream", options.serve.requests_per_stream},
+                 {"background_prefill", options.serve.background_prefill}};
     json["results"] = Json::array();
     for (const ServeMeasurement& m : measurements) json["results"].push_back(measurement_json(m));
     return json.dump(1) + "\n";
