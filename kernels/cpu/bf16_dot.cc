@@ -10,6 +10,7 @@
 #if defined(__GNUC__) && !defined(__clang__)
 // GCC 12's own intrinsics start from a register that is undefined on purpose.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 #define QUIRE_BF16_DOT __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
@@ -59,21 +60,32 @@ QUIRE_BF16_DOT inline void transpose(__m512i (&rows)[kLanes]) {
   for (int i = 0; i < kLanes; ++i) rows[i] = t[i];
 }
 
+/// sums += the products of two pairs of bf16 per lane. Not the intrinsic: around it, GCC 12 moves
+/// most of the accumulators to the stack and back.
+QUIRE_BF16_DOT inline void add_products(__m512& sums, __m512 a, __m512 b) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b));
+}
+
 /// kRows rows against all keys of the tile.
 template <int kRows>
 QUIRE_BF16_DOT inline void dot_rows(const float* query, int64_t num_pairs, const float* keys,
                                     __m512 (&sums)[kRows][kVectors]) {
+#pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_setzero_ps();
   }
   for (int64_t pair = 0; pair < num_pairs; ++pair) {
-    __m512bh key[kVectors];
+    __m512 key[kVectors];
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      key[v] = (__m512bh)_mm512_loadu_ps(keys + pair * kTileKeys + v * kLanes);
+      key[v] = _mm512_loadu_ps(keys + pair * kTileKeys + v * kLanes);
     }
+#pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
-      const __m512bh q = (__m512bh)_mm512_set1_ps(query[r * num_pairs + pair]);
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], q, key[v]);
+      const __m512 q = _mm512_set1_ps(query[r * num_pairs + pair]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) add_products(sums[r][v], q, key[v]);
     }
   }
 }
@@ -83,7 +95,9 @@ QUIRE_BF16_DOT inline void score_rows(const float* query, int64_t num_pairs, con
                                       float* scores) {
   __m512 sums[kRows][kVectors];
   dot_rows<kRows>(query, num_pairs, keys, sums);
+#pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       _mm512_storeu_ps(scores + r * kTileKeys + v * kLanes, sums[r][v]);
     }
@@ -95,15 +109,18 @@ QUIRE_BF16_DOT inline void filter_rows(const float* query, int64_t num_pairs, co
                                        const float* thresholds, float* scores, uint64_t* masks) {
   __m512 sums[kRows][kVectors];
   dot_rows<kRows>(query, num_pairs, keys, sums);
+#pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
     const __m512 threshold = _mm512_set1_ps(thresholds[r]);
     uint64_t mask = 0;
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       const __mmask16 part = _mm512_cmp_ps_mask(sums[r][v], threshold, _CMP_NLT_UQ);
       mask |= static_cast<uint64_t>(part) << (v * kLanes);
     }
     masks[r] = mask;
     if (mask == 0) continue;
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       _mm512_storeu_ps(scores + r * kTileKeys + v * kLanes, sums[r][v]);
     }
@@ -166,12 +183,38 @@ QUIRE_BF16_DOT void score_above(const float* query, int64_t num_rows, int64_t he
   }
 }
 
+QUIRE_BF16_DOT void score_pairs(const float* const* queries, const BFloat16* const* keys,
+                                int64_t num_pairs, int64_t head_dim, float* scores) {
+  const int64_t num_steps = query_stride(head_dim);
+  __m512 sums = _mm512_setzero_ps();
+  for (int64_t p0 = 0; p0 < num_steps; p0 += kLanes) {
+    const int64_t num_dims = std::min<int64_t>(head_dim - 2 * p0, 2 * kLanes);
+    const auto dims = static_cast<__mmask32>((uint64_t{1} << num_dims) - 1);
+    __m512i query[kLanes], key[kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+      const bool exists = i < num_pairs;
+      query[i] = exists ? _mm512_maskz_loadu_epi16(dims, queries[i] + p0) : _mm512_setzero_si512();
+      key[i] = exists ? _mm512_maskz_loadu_epi16(dims, keys[i] + 2 * p0) : _mm512_setzero_si512();
+    }
+    transpose(query);
+    transpose(key);
+    const int64_t count = std::min<int64_t>(num_steps - p0, kLanes);
+    for (int64_t p = 0; p < count; ++p) {
+      sums = _mm512_dpbf16_ps(sums, (__m512bh)query[p], (__m512bh)key[p]);
+    }
+  }
+  _mm512_mask_storeu_ps(scores, static_cast<__mmask16>((uint32_t{1} << num_pairs) - 1), sums);
+}
+
 #else
 
 bool is_available() { return false; }
 void pack_keys(const BFloat16* const*, int64_t, int64_t, float*) { QUIRE_CHECK(false); }
 void score_tile(const float*, int64_t, int64_t, const float*, float*) { QUIRE_CHECK(false); }
 void score_above(const float*, int64_t, int64_t, const float*, const float*, float*, uint64_t*) {
+  QUIRE_CHECK(false);
+}
+void score_pairs(const float* const*, const BFloat16* const*, int64_t, int64_t, float*) {
   QUIRE_CHECK(false);
 }
 

@@ -23,4 +23,7 @@ void score_tile(const float* query, int64_t num_rows, int64_t head_dim, const fl
 void score_above(const float* query, int64_t num_rows, int64_t head_dim, const float* keys,
                  const float* thresholds, float* scores, uint64_t* masks);
 
+void score_pairs(const float* const* queries, const BFloat16* const* keys, int64_t num_pairs,
+                 int64_t head_dim, float* scores);
+
 }  // namespace quire::cpu::bf16_dot

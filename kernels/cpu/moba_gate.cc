@@ -1,151 +1,32 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <bit>
-#include <limits>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "kernels/cpu/batch_rows.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/gate_scan.h"
 #include "kernels/cpu/parallel.h"
 
 // Scores of a tile of rows against a tile of centroids, folded into a running top-k per row: the
 // scores of a million-token document are never all there at once. A score reaches memory only if it
 // is not below the smallest one that its row keeps, which is rare after the first few hundred
-// blocks. A tile of centroids is packed once for all rows of the tile. Where there are few rows
-// (decode), the history is split between threads and the parts' tops are merged; keys are ordered
-// totally, so the split changes nothing.
+// blocks; where many rows share a history, 8-bit integers rule out nearly all others before they
+// are computed. Where there are few rows (decode), the history is split between threads and the
+// parts' tops are merged; keys are ordered totally, so the split changes nothing.
 
 namespace quire::cpu {
 namespace {
 
 constexpr int64_t kTileRows = 512;
-constexpr int64_t kRowsAtOnce = 48;         // their scores against a tile stay in the first cache
 constexpr int64_t kMinBlocksPerPart = 512;  // of history
 constexpr int64_t kItemsPerThread = 4;
-
-/// One order for scores and ties: monotone f32 bits above, block index below. NaN sorts as -inf.
-uint64_t sort_key(float score, int64_t logical_block) {
-  if (score != score) score = -std::numeric_limits<float>::infinity();
-  if (score == 0.0f) score = 0.0f;  // -0 and +0 tie
-  const auto bits = std::bit_cast<uint32_t>(score);
-  const uint32_t monotone = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-  return static_cast<uint64_t>(monotone) << 32 | static_cast<uint32_t>(logical_block);
-}
-
-float score_of(uint64_t key) {
-  const auto monotone = static_cast<uint32_t>(key >> 32);
-  const uint32_t bits = (monotone & 0x80000000u) != 0 ? monotone & 0x7FFFFFFFu : ~monotone;
-  return std::bit_cast<float>(bits);
-}
-
-/// The largest `capacity` keys that each row has been offered, ascending.
-class RunningTops {
- public:
-  RunningTops(int64_t num_rows, int64_t capacity)
-      : capacity_(capacity),
-        keys_(static_cast<size_t>(num_rows * capacity)),
-        counts_(static_cast<size_t>(num_rows), 0),
-        thresholds_(static_cast<size_t>(num_rows), -std::numeric_limits<float>::infinity()) {}
-
-  /// A row's lowest score that may still enter; -inf while there is room.
-  const float* thresholds() const { return thresholds_.data(); }
-
-  void offer(int64_t row, uint64_t key) {
-    uint64_t* keys = keys_.data() + row * capacity_;
-    int64_t& count = counts_[static_cast<size_t>(row)];
-    int64_t i;
-    if (count < capacity_) {
-      for (i = count++; i > 0 && keys[i - 1] > key; --i) keys[i] = keys[i - 1];
-    } else {
-      if (key < keys[0]) return;
-      for (i = 0; i + 1 < count && keys[i + 1] < key; ++i) keys[i] = keys[i + 1];
-    }
-    keys[i] = key;
-    if (count == capacity_) thresholds_[static_cast<size_t>(row)] = score_of(keys[0]);
-  }
-
-  std::span<const uint64_t> keys(int64_t row) const {
-    return {keys_.data() + row * capacity_, static_cast<size_t>(counts_[static_cast<size_t>(row)])};
-  }
-
- private:
-  int64_t capacity_;
-  std::vector<uint64_t> keys_;  // [num_rows, capacity]
-  std::vector<int64_t> counts_;
-  std::vector<float> thresholds_;
-};
-
-/// A tile's rows, by number.
-class TileRows {
- public:
-  TileRows(const MobaGateParams& params, const RowTile& tile)
-      : tile_(tile),
-        group_size_(params.query.shape[1] / params.kv.num_kv_heads()),
-        block_size_(params.kv.block_size()) {}
-
-  int64_t size() const { return tile_.num_tokens * group_size_; }
-  int64_t token_row(int64_t r) const { return tile_.first_row + r / group_size_; }
-  int64_t head(int64_t r) const { return tile_.kv_head * group_size_ + r % group_size_; }
-  int64_t current_block(int64_t r) const {
-    const int64_t position =
-        tile_.sequence->first_position + token_row(r) - tile_.sequence->first_row;
-    return position / block_size_;
-  }
-  /// Blocks that the last row may choose from; 0 where no row has a choice.
-  int64_t num_scored_blocks() const {
-    const int64_t last = current_block(size() - 1), top_k = tile_.sequence->top_k;
-    return top_k > 1 && last > top_k - 1 ? last : 0;
-  }
-
- private:
-  const RowTile& tile_;
-  int64_t group_size_, block_size_;
-};
-
-/// Offers blocks [first_block, end_block) of the history to the tile's rows.
-void score_history(const MobaGateParams& params, const RowTile& tile, int64_t first_block,
-                   int64_t end_block, RunningTops& tops) {
-  const TileRows rows(params, tile);
-  const int64_t head_dim = params.kv.head_dim(), stride = query_stride(head_dim);
-  std::vector<float> query(static_cast<size_t>(rows.size() * stride));
-  std::vector<float> packed(static_cast<size_t>(packed_keys_size(head_dim)));
-  std::vector<int64_t> current_blocks(static_cast<size_t>(rows.size()));
-  float scores[kRowsAtOnce * kTileKeys];
-  uint64_t masks[kRowsAtOnce];
-  for (int64_t r = 0; r < rows.size(); ++r) {
-    current_blocks[static_cast<size_t>(r)] = rows.current_block(r);
-    pack_query(
-        reinterpret_cast<const BFloat16*>(address(params.query, rows.token_row(r), rows.head(r))),
-        head_dim, query.data() + r * stride);
-  }
-  for (int64_t first = first_block; first < end_block; first += kTileKeys) {
-    const int64_t count = std::min(kTileKeys, end_block - first);
-    const BFloat16* centroids[kTileKeys];
-    for (int64_t j = 0; j < count; ++j) {
-      centroids[j] = reinterpret_cast<const BFloat16*>(
-          address(params.kv.centroids, tile.sequence->block_table[first + j], tile.kv_head));
-    }
-    pack_keys(centroids, count, head_dim, packed.data());
-    for (int64_t r0 = 0; r0 < rows.size(); r0 += kRowsAtOnce) {
-      const int64_t num_rows = std::min(kRowsAtOnce, rows.size() - r0);
-      score_above(query.data() + r0 * stride, num_rows, head_dim, packed.data(),
-                  tops.thresholds() + r0, scores, masks);
-      for (int64_t r = r0; r < r0 + num_rows; ++r) {
-        if (masks[r - r0] == 0) continue;
-        const int64_t visible = std::min(count, current_blocks[static_cast<size_t>(r)] - first);
-        if (visible <= 0) continue;
-        const uint64_t in_sight =
-            visible == kTileKeys ? ~uint64_t{0} : (uint64_t{1} << visible) - 1;
-        for (uint64_t mask = masks[r - r0] & in_sight; mask != 0; mask &= mask - 1) {
-          const int j = std::countr_zero(mask);
-          tops.offer(r, sort_key(scores[(r - r0) * kTileKeys + j], first + j));
-        }
-      }
-    }
-  }
-}
+// Below these, packing centroids as integers costs more than it saves.
+constexpr int64_t kMinScreenedRows = 256;  // of one sequence and KV head
+constexpr int64_t kMinScreenedBlocks = 8 * kTileKeys;
+constexpr int64_t kTilesPerItem = 8;  // packed by a thread in one go
 
 void write_selection(const MobaGateParams& params, const TileRows& rows, int64_t r, int64_t top_k,
                      std::span<const uint64_t> history) {
@@ -188,6 +69,59 @@ std::vector<Part> plan_parts(const MobaGateParams& params, const std::vector<Row
   return parts;
 }
 
+/// The histories that are worth it as integers: a byte per number, half of what the centroids take.
+class ScreenedHistories {
+ public:
+  ScreenedHistories(const MobaGateParams& params, const std::vector<SequenceRows>& sequences,
+                    const std::vector<RowTile>& tiles)
+      : first_(sequences.data()),
+        num_kv_heads_(params.kv.num_kv_heads()),
+        keys_(sequences.size() * static_cast<size_t>(num_kv_heads_)) {
+    if (!has_int8_screen()) return;
+    struct Item {
+      const RowTile* row_tile;
+      int64_t num_blocks, first_tile;
+    };
+    std::vector<Item> items;
+    for (const RowTile& tile : tiles) {
+      const SequenceRows& sequence = *tile.sequence;
+      // Of a sequence and KV head, the tile that sees most.
+      if (tile.first_row + tile.num_tokens != sequence.end_row) continue;
+      const int64_t group_size = params.query.shape[1] / num_kv_heads_;
+      const int64_t num_rows = (sequence.end_row - sequence.first_row) * group_size;
+      const int64_t num_blocks = TileRows(params, tile).num_scored_blocks();
+      if (num_rows < kMinScreenedRows || num_blocks < kMinScreenedBlocks) continue;
+      keys_[index(tile)] = make_screened_keys(params, sequence, tile.kv_head, num_blocks);
+      for (int64_t t = 0; t * kTileKeys < num_blocks; t += kTilesPerItem) {
+        items.push_back({&tile, num_blocks, t});
+      }
+    }
+    parallel_for(static_cast<int64_t>(items.size()), 1, [&](int64_t i) {
+      const auto& [tile, num_blocks, first] = items[static_cast<size_t>(i)];
+      const int64_t num_tiles = (num_blocks + kTileKeys - 1) / kTileKeys;
+      for (int64_t t = first; t < std::min(first + kTilesPerItem, num_tiles); ++t) {
+        pack_screened_tile(params, *tile->sequence, tile->kv_head, num_blocks, t,
+                           *keys_[index(*tile)]);
+      }
+    });
+  }
+
+  /// Null where the history is not kept as integers.
+  const ScreenedKeys* of(const RowTile& tile) const {
+    const auto& keys = keys_[index(tile)];
+    return keys ? &*keys : nullptr;
+  }
+
+ private:
+  size_t index(const RowTile& tile) const {
+    return static_cast<size_t>((tile.sequence - first_) * num_kv_heads_ + tile.kv_head);
+  }
+
+  const SequenceRows* first_;
+  int64_t num_kv_heads_;
+  std::vector<std::optional<ScreenedKeys>> keys_;
+};
+
 }  // namespace
 
 void moba_gate(const MobaGateParams& params) {
@@ -201,11 +135,13 @@ void moba_gate(const MobaGateParams& params) {
   }
   const std::vector<RowTile> tiles =
       make_row_tiles(sequences, params.kv.num_kv_heads(), group_size, kTileRows);
+  const ScreenedHistories screened(params, sequences, tiles);
   std::vector<Part> parts = plan_parts(params, tiles);
   parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t i) {
     Part& part = parts[static_cast<size_t>(i)];
     if (part.first_block == part.end_block) return;  // no row has a choice
-    score_history(params, *part.tile, part.first_block, part.end_block, part.tops);
+    scan_history(params, *part.tile, screened.of(*part.tile), part.first_block, part.end_block,
+                 part.tops);
   });
   // A tile's parts stand side by side; the first one takes in the others.
   std::vector<int64_t> firsts;

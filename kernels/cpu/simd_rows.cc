@@ -130,6 +130,33 @@ void ScoreAbove(const float* query, int64_t num_rows, int64_t head_dim, const fl
   }
 }
 
+/// ScoreRows' chain in one lane each; eight chains hide the latency of each other.
+void ScorePairs(const float* const* queries, const BFloat16* const* keys, int64_t num_pairs,
+                int64_t head_dim, float* scores) {
+  const hn::CappedTag<float, 1> d;
+  constexpr int64_t kChains = 8;
+  for (int64_t first = 0; first < num_pairs; first += kChains) {
+    const float* query[kChains];
+    const BFloat16* key[kChains];
+    hn::Vec<decltype(d)> acc[kChains];
+    for (int64_t c = 0; c < kChains; ++c) {
+      const int64_t pair = first + c < num_pairs ? first + c : first;
+      query[c] = queries[pair];
+      key[c] = keys[pair];
+      acc[c] = hn::Zero(d);
+    }
+    for (int64_t i = 0; i < head_dim; ++i) {
+      for (int64_t c = 0; c < kChains; ++c) {
+        acc[c] =
+            hn::MulAdd(hn::Set(d, query[c][i]), hn::Set(d, quire::to_float(key[c][i])), acc[c]);
+      }
+    }
+    for (int64_t c = 0; c < kChains && first + c < num_pairs; ++c) {
+      scores[first + c] = hn::GetLane(acc[c]);
+    }
+  }
+}
+
 void NormOneRow(const NormRow& row) {
   const Floats d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -192,6 +219,7 @@ HWY_EXPORT(ToBFloat16);
 HWY_EXPORT(PackKeys);
 HWY_EXPORT(ScoreTile);
 HWY_EXPORT(ScoreAbove);
+HWY_EXPORT(ScorePairs);
 HWY_EXPORT(NormOneRow);
 HWY_EXPORT(SiluMulOneRow);
 HWY_EXPORT(TargetName);
@@ -231,6 +259,11 @@ void score_above(const float* query, int64_t num_rows, int64_t head_dim, const f
   }
   HWY_DYNAMIC_DISPATCH(ScoreAbove)
   (query, num_rows, head_dim, keys, thresholds, scores, masks);
+}
+void score_pairs(const float* const* queries, const BFloat16* const* keys, int64_t num_pairs,
+                 int64_t head_dim, float* scores) {
+  if (has_bf16_dot) return bf16_dot::score_pairs(queries, keys, num_pairs, head_dim, scores);
+  HWY_DYNAMIC_DISPATCH(ScorePairs)(queries, keys, num_pairs, head_dim, scores);
 }
 void norm_row(const NormRow& row) { HWY_DYNAMIC_DISPATCH(NormOneRow)(row); }
 void silu_mul_row(const float* gate, const float* up, int64_t width, float* out) {

@@ -47,6 +47,12 @@ void score_tile(const float* query, int64_t num_rows, int64_t head_dim, const fl
 void score_above(const float* query, int64_t num_rows, int64_t head_dim, const float* keys,
                  const float* thresholds, float* scores, uint64_t* masks);
 
+/// Scores of single pairs: scores[i] = < query i, key i >, bit for bit what score_tile gives for
+/// that row and key. queries: packed rows; keys: not packed; num_pairs <= kMaxPairs.
+inline constexpr int64_t kMaxPairs = 16;
+void score_pairs(const float* const* queries, const BFloat16* const* keys, int64_t num_pairs,
+                 int64_t head_dim, float* scores);
+
 /// Makes this process score without AVX512_BF16, or with it again if the CPU has it; anything
 /// packed before is void. For tests; returns whether it is in use now.
 bool use_bf16_dot(bool wanted);

@@ -13,6 +13,7 @@
 
 #include "engine/kv_cache/kv_storage.h"
 #include "kernels/backend_registry.h"
+#include "kernels/cpu/int8_screen.h"
 #include "tests/bench/quire_bench/op_meter.h"
 #include "tests/bench/quire_bench/random_table.h"
 #include "tests/bench/quire_bench/shapes.h"
@@ -153,6 +154,13 @@ void moba_gate(benchmark::State& state, const ModelConfig& c) {
   run(state, [&] { backend().moba_gate(layer.gate()); });
 }
 
+/// The same without screening by 8-bit integers.
+void moba_gate_unscreened(benchmark::State& state, const ModelConfig& c) {
+  cpu::use_int8_screen(false);
+  moba_gate(state, c);
+  cpu::use_int8_screen(true);
+}
+
 void moba_attention(benchmark::State& state, const ModelConfig& c) {
   const LayerCase layer(c, static_cast<int32_t>(state.range(1)),
                         static_cast<int32_t>(state.range(0)));
@@ -198,6 +206,13 @@ void register_shape(const std::string& name, const ModelConfig& c) {
   };
   add("matmul", matmul)->ArgName("rows")->Arg(1)->Arg(kTokens);
   add("rms_norm", rms_norm)->ArgName("rows")->Arg(1)->Arg(kTokens);
+  for (const auto& [op_name, op] : {std::pair<const char*, Op>{"moba_gate_deep", moba_gate},
+                                    {"moba_gate_deep_unscreened", moba_gate_unscreened}}) {
+    add(op_name, op)
+        ->ArgNames({"rows", "depth"})
+        ->Args({kTokens, 1 << 17})
+        ->Args({1 << 13, 1 << 18});
+  }
   add("seal_blocks", seal_blocks)->ArgName("tokens")->Arg(1 << 14);
   for (const auto& [op_name, op] : {std::pair<const char*, Op>{"moba_gate", moba_gate},
                                     {"moba_attention", moba_attention},

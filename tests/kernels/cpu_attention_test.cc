@@ -6,23 +6,13 @@
 #include <vector>
 
 #include "kernels/cpu/attention_tile.h"
+#include "tests/support/instruction_paths.h"
 
-// The inner kernel of the cpu backend's attention with and without AVX512_BF16, beneath the ops
-// that use it.
+// The inner kernel of the cpu backend's attention on every instruction path, beneath the ops that
+// use it.
 
 namespace quire::cpu {
 namespace {
-
-/// Attends with one of the two implementations; the other is back in use afterwards.
-class AttendedBy {
- public:
-  explicit AttendedBy(bool bf16_dot) : is_in_use_(use_bf16_dot(bf16_dot) == bf16_dot) {}
-  ~AttendedBy() { use_bf16_dot(true); }
-  bool is_in_use() const { return is_in_use_; }
-
- private:
-  bool is_in_use_;
-};
 
 constexpr float kScale = 0.25f;
 
@@ -117,9 +107,9 @@ std::vector<float> attend(const Case& c) {
 }  // namespace
 
 TEST_CASE("cpu attention: a weighted mean, each weight off by its rounding", "[cpu_attention]") {
-  const bool bf16_dot = GENERATE(false, true);
-  const AttendedBy implementation(bf16_dot);
-  if (!implementation.is_in_use()) return;  // this CPU has no such instructions
+  const auto path = GENERATE(from_range(test::instruction_paths()));
+  CAPTURE(path.name);
+  const test::ForcedPath forced(path);
   const int64_t head_dim = GENERATE(1, 7, 16, 40, 64, 112, 128);
   const int64_t num_rows = GENERATE(1, 3, 6, 13);
   const int64_t num_keys = GENERATE(1, 17, 40, 64, 150);
@@ -128,7 +118,7 @@ TEST_CASE("cpu attention: a weighted mean, each weight off by its rounding", "[c
   // A weight is off by 2^-8 where it is rounded to bf16, and by its score's error: head_dim
   // roundings of partial sums of size sqrt(head_dim) (times 4 for safety), scaled. It moves the
   // mean by that share of its distance to it.
-  const double share = (bf16_dot ? std::ldexp(1.0, -8) : 0) + std::ldexp(1.0, -16) +
+  const double share = (path.bf16_dot ? std::ldexp(1.0, -8) : 0) + std::ldexp(1.0, -16) +
                        std::ldexp(static_cast<double>(kScale) * 4 * std::sqrt(head_dim) *
                                       static_cast<double>(head_dim),
                                   -24);
@@ -156,9 +146,9 @@ TEST_CASE("cpu attention: a weighted mean, each weight off by its rounding", "[c
 
 TEST_CASE("cpu attention: what a row does not see has no influence, NaN included",
           "[cpu_attention]") {
-  const bool bf16_dot = GENERATE(false, true);
-  const AttendedBy implementation(bf16_dot);
-  if (!implementation.is_in_use()) return;
+  const auto path = GENERATE(from_range(test::instruction_paths()));
+  CAPTURE(path.name);
+  const test::ForcedPath forced(path);
   const Case c = random_case(7, 64, 64);
   const std::vector<float> expected = attend(c);
   for (int64_t hidden = 0; hidden < c.num_keys; ++hidden) {
@@ -181,9 +171,9 @@ TEST_CASE("cpu attention: what a row does not see has no influence, NaN included
 }
 
 TEST_CASE("cpu attention: a row's bits do not depend on the rows beside it", "[cpu_attention]") {
-  const bool bf16_dot = GENERATE(false, true);
-  const AttendedBy implementation(bf16_dot);
-  if (!implementation.is_in_use()) return;
+  const auto path = GENERATE(from_range(test::instruction_paths()));
+  CAPTURE(path.name);
+  const test::ForcedPath forced(path);
   const Case all = random_case(17, 150, 80);
   const std::vector<float> together = attend(all);
   for (int64_t count = 1; count < 7; ++count) {

@@ -5,23 +5,12 @@
 #include <vector>
 
 #include "kernels/cpu/simd_rows.h"
+#include "tests/support/instruction_paths.h"
 
-// The score functions of the cpu backend with and without AVX512_BF16, beneath the ops that use
-// them.
+// The score functions of the cpu backend on every instruction path, beneath the ops that use them.
 
 namespace quire::cpu {
 namespace {
-
-/// Scores with one of the two implementations; the other is back in use afterwards.
-class ScoredBy {
- public:
-  explicit ScoredBy(bool bf16_dot) : is_in_use_(use_bf16_dot(bf16_dot) == bf16_dot) {}
-  ~ScoredBy() { use_bf16_dot(true); }
-  bool is_in_use() const { return is_in_use_; }
-
- private:
-  bool is_in_use_;
-};
 
 struct Case {
   int64_t num_rows, num_keys, head_dim;
@@ -73,9 +62,9 @@ std::vector<float> scores_of(const Case& c) {
 }  // namespace
 
 TEST_CASE("cpu scores: exact products, f32 sums, zeros behind the last key", "[cpu_scores]") {
-  const bool bf16_dot = GENERATE(false, true);
-  const ScoredBy implementation(bf16_dot);
-  if (!implementation.is_in_use()) return;  // this CPU has no such instructions
+  const auto path = GENERATE(from_range(test::instruction_paths()));
+  CAPTURE(path.name);
+  const test::ForcedPath forced(path);
   const int64_t head_dim = GENERATE(1, 2, 7, 31, 32, 33, 64, 80, 128, 255);
   const int64_t num_rows = GENERATE(1, 2, 5, 6, 7, 13);
   const int64_t num_keys = GENERATE(1, 17, 64);
@@ -95,9 +84,9 @@ TEST_CASE("cpu scores: exact products, f32 sums, zeros behind the last key", "[c
 }
 
 TEST_CASE("cpu scores: a row's bits do not depend on the rows beside it", "[cpu_scores]") {
-  const bool bf16_dot = GENERATE(false, true);
-  const ScoredBy implementation(bf16_dot);
-  if (!implementation.is_in_use()) return;
+  const auto path = GENERATE(from_range(test::instruction_paths()));
+  CAPTURE(path.name);
+  const test::ForcedPath forced(path);
   const Case all = random_case(13, 50, 64);
   const std::vector<float> together = scores_of(all);
   for (int64_t r = 0; r < all.num_rows; ++r) {
@@ -108,10 +97,32 @@ TEST_CASE("cpu scores: a row's bits do not depend on the rows beside it", "[cpu_
   }
 }
 
+TEST_CASE("cpu scores: a pair by itself has the bits it has in a tile", "[cpu_scores]") {
+  const auto path = GENERATE(from_range(test::instruction_paths()));
+  CAPTURE(path.name);
+  const test::ForcedPath forced(path);
+  const int64_t head_dim = GENERATE(1, 7, 32, 33, 64, 80, 128);
+  const int64_t num_pairs = GENERATE(1, 9, 16);
+  const Case c = random_case(16, 50, head_dim);
+  const Packed packed(c);
+  const std::vector<float> together = scores_of(c);
+  const float* queries[kMaxPairs];
+  const BFloat16* keys[kMaxPairs];
+  float scores[kMaxPairs];
+  for (int64_t i = 0; i < num_pairs; ++i) {
+    queries[i] = packed.query.data() + i * query_stride(head_dim);
+    keys[i] = c.keys.data() + (i * 7 % 50) * head_dim;
+  }
+  score_pairs(queries, keys, num_pairs, head_dim, scores);
+  for (int64_t i = 0; i < num_pairs; ++i) {
+    CHECK(scores[i] == together[static_cast<size_t>(i * kTileKeys + i * 7 % 50)]);
+  }
+}
+
 TEST_CASE("cpu scores: a mask has the scores that are not below the threshold", "[cpu_scores]") {
-  const bool bf16_dot = GENERATE(false, true);
-  const ScoredBy implementation(bf16_dot);
-  if (!implementation.is_in_use()) return;
+  const auto path = GENERATE(from_range(test::instruction_paths()));
+  CAPTURE(path.name);
+  const test::ForcedPath forced(path);
   Case c = random_case(9, 64, 64);
   c.keys[64 * 20] = quire::to_bfloat16(std::numeric_limits<float>::quiet_NaN());
   const std::vector<float> scores = scores_of(c);

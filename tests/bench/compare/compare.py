@@ -125,7 +125,7 @@ def parse():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--run-with", default="taskset -c 0,1", help="put before every command")
     parser.add_argument("--rounds", type=int, default=5, help="starts of each program")
-    parser.add_argument("--repetitions", type=int, default=3, help="within a start")
+    parser.add_argument("--repetitions", type=int, default=5, help="within a start")
     parser.add_argument("--lines", help="comma-separated; default: all")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("comparison"))
     parser.add_argument("--report", action="store_true", help="only print the table")
@@ -164,7 +164,8 @@ def main():
         line |= {"cpu": machine["cpu"], "threads": args.threads, "peaks": peaks, "commit": commit,
                  "date": datetime.date.today().isoformat()}
         results["lines"][name] = line
-        (args.out / "raw" / f"{name}.json").write_text(json.dumps(raw, indent=1) + "\n")
+        words = json.dumps(raw, indent=1).replace(f"{args.models}/", "")  # nobody else's folder
+        (args.out / "raw" / f"{name}.json").write_text(words + "\n")
         path.write_text(json.dumps(results, indent=1) + "\n")
     print(report(results), end="")
     sys.exit(1 if failed else 0)

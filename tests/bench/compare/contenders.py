@@ -150,10 +150,10 @@ def peers(places, case):
     units = case.tokens if case.depth == 0 else case.peer_tokens or case.tokens
     for peer in places.peers:
         variants = {peer: []}
-        if peer.startswith("ik") and case.mode == "prefill":
-            if case.depth == 0:
-                variants[f"{peer}, repacked"] = ["-rtr", 1]
-            else:
-                variants[f"{peer}, bf16 KV"] = ["--kv", "bf16"]
+        if peer.startswith("ik") and case.depth > 0:
+            kv = "q8_0" if case.kv == "int8" else "bf16"
+            variants[f"{peer}, {kv} KV"] = ["--kv", kv]
+        elif peer.startswith("ik") and case.mode == "prefill":
+            variants[f"{peer}, repacked"] = ["-rtr", 1]
         for name, extra in variants.items():
             yield Contender(name, make(places, peer, case, model, extra), units)

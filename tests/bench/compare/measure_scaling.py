@@ -59,6 +59,7 @@ def steps(args, places):
             command += ["--threads", places.threads, "--depth", depth, "--tokens", PEER_TOKENS]
             command += ["--repetitions", 1 if is_deep else args.repetitions]
             command += ["--warm-up", 0 if is_deep else 1]
+            command += ["--kv", "bf16"] if peer.startswith("ik") else []  # its faster one
             yield peer, "chunks", depth, command, lambda output: output["results"][0]
 
 
@@ -70,7 +71,7 @@ def main():
     parser.add_argument("--models", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--run-with", default="taskset -c 0,1", help="put before every command")
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("comparison"))
     args = parser.parse_args()
     peers = {name: pathlib.Path(where) for name, where in (p.split("=", 1) for p in args.peer)}
@@ -82,6 +83,7 @@ def main():
     path = args.out / "scaling.json"
     results = json.loads(path.read_text()) if path.exists() else {"series": {}}
     args.peaks, machine, commit = contenders.measure_peaks(places)
+    args.peaks = max(args.peaks, results.get("peaks", args.peaks), key=lambda p: p["gflops"])
     results |= {"cpu": machine["cpu"], "threads": args.threads, "commit": commit,
                 "date": datetime.date.today().isoformat(), "peaks": args.peaks,
                 "peers": results.get("peers", {})

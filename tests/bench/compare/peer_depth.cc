@@ -134,23 +134,29 @@ class PeerContext {
     }
   }
 
-  /// Seconds of each repetition of `num_tokens` tokens, in calls of `step` tokens.
+  /// Seconds of each repetition of `num_tokens` tokens, in calls of `step` tokens. The warm-up
+  /// takes a second at least: threads and clocks have settled then.
   std::vector<double> measure(int32_t num_tokens, int32_t step) {
+    for (double warm = 0; options_.warms_up && warm < 1;) warm += run_once(num_tokens, step);
     std::vector<double> seconds;
-    const int32_t begin = filled_ == 0 ? 0 : kCopyTokens;
-    for (int run = options_.warms_up ? -1 : 0; run < options_.repetitions; ++run) {
-      const auto start = std::chrono::steady_clock::now();
-      for (int32_t done = 0; done < num_tokens; done += step) {
-        decode(std::min(step, num_tokens - done), begin + done);
-      }
-      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-      if (run >= 0) seconds.push_back(took.count());
-      remove(cache_of(context_), 0, begin);
+    for (int run = 0; run < options_.repetitions; ++run) {
+      seconds.push_back(run_once(num_tokens, step));
     }
     return seconds;
   }
 
  private:
+  double run_once(int32_t num_tokens, int32_t step) {
+    const int32_t begin = filled_ == 0 ? 0 : kCopyTokens;
+    const auto start = std::chrono::steady_clock::now();
+    for (int32_t done = 0; done < num_tokens; done += step) {
+      decode(std::min(step, num_tokens - done), begin + done);
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    remove(cache_of(context_), 0, begin);
+    return took.count();
+  }
+
   void decode(int32_t num_tokens, int32_t begin) {
     llama_batch batch = llama_batch_init(num_tokens, 0, 1);
     batch.n_tokens = num_tokens;

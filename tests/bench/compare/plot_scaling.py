@@ -62,7 +62,7 @@ def wholes(series):
     """[(context, seconds, is measured)]."""
     measured = {int(c): statistics.median(p["seconds"]) for c, p in series.get("whole", {}).items()}
     points = chunks(series)
-    deepest = points[-1][0] if points else 0
+    deepest = points[-1][0] if points and points[0][0] == 0 else 0
     return [(c, measured.get(c) or sum_of_chunks(points, c), c in measured)
             for c in CONTEXTS if c in measured or c <= deepest]
 
@@ -100,13 +100,13 @@ def draw_scaling(results, path):
     ticks = [t for t in TIMES if min(seconds) / 10 < t[0] < max(seconds) * 10]
     right, labels = panel(figure, (58, 302, 60, 330), results, lambda c, s: s, ticks,
                           "Time to read the whole context", "prefill, log scale")
-    for at, color, _, (_, value, _) in spread_labels(labels, 15):
+    for at, color, _, (_, value, _) in spread_labels(labels, 15, 330):
         figure.text(right + 8, at, time_label(value), f"fill strong {color}")
     decades = [10**e for e in range(0, 7) if min(rates) / 10 < 10**e < max(rates) * 10]
     ticks = [(d, f"{d:,}") for d in decades]
     right, labels = panel(figure, (434, 668, 60, 330), results, lambda c, s: c / s, ticks,
                           "Tokens per second over the whole context", "log scale")
-    for at, color, name, (context, value, _) in spread_labels(labels, 30):
+    for at, color, name, (context, value, _) in spread_labels(labels, 30, 322):
         figure.text(right + 8, at - 4, NAMES.get(name, name), f"fill strong {color}")
         figure.text(right + 8, at + 9, rate_label(context / value), "small")
     figure.text(18, 374, "● a whole prefill, measured    ○ sum of chunks measured at growing depths",
@@ -180,7 +180,7 @@ def draw_cost(results, path):
         figure.dot(x(depth), y(1e6 * cost), "c0")
     line = [(x(d), y(facts["a"] + facts["b"] * d / 2**20)) for d in (0, CONTEXTS[-1])]
     figure.line(line, "c3", dashes="6 4")
-    for at, color, name, cost in spread_labels(labels, 15):
+    for at, color, name, cost in spread_labels(labels, 15, 330):
         figure.text(638, at, f"{name} {cost:.3g} µs", f"fill strong {color}")
     figure.text(18, 374, f"fit: {facts['a']:.3g} µs + {facts['b']:.3g} µs per 1M tokens of depth; "
                 f"inside the gate {facts['gate']:.3g} µs per 1M, its arithmetic at the measured "

@@ -25,7 +25,6 @@ import time
 START_SECONDS = 120
 NUM_STREAMS = 32
 NUM_RUNNING = 8
-LONG_WORDS = 4200  # about 14,400 tokens
 SLOT_TOKENS = 24576
 
 SCENARIOS = {
@@ -139,7 +138,7 @@ def behind_prefill(args, seed):
         stream.start()
     for stream in streams:
         stream.has_text.wait()
-    long = Request(args.port, LONG_WORDS, 8, seed + 100)
+    long = Request(args.port, args.long_words, 8, seed + 100)
     short = Request(args.port, 32, 8, seed + 101)
     long.start()
     time.sleep(0.3)
@@ -253,6 +252,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2, help="of the server")
     parser.add_argument("--server-with", default="taskset -c 0,1")
     parser.add_argument("--client-with", default="taskset -c 2,3", help="of quire-bench serve")
+    parser.add_argument("--long-words", type=int, default=4200,
+                        help="of the long prompt; the default is about 14,400 tokens")
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))

@@ -93,11 +93,13 @@ class Figure:
             f"{body}\n</svg>\n")
 
 
-def spread_labels(places, gap):
-    """Moves labels apart that would overlap: [(y, …)] sorted by y, at least `gap` between them."""
-    places = sorted(places)
+def spread_labels(places, gap, bottom):
+    """Moves labels apart that would overlap: [(y, …)] sorted by y, `gap` apart, none below bottom."""
     moved = []
-    for place in places:
+    for place in sorted(places):
         y = max(place[0], moved[-1][0] + gap) if moved else place[0]
         moved.append((y, *place[1:]))
+    for i in reversed(range(len(moved))):
+        limit = moved[i + 1][0] - gap if i + 1 < len(moved) else bottom
+        moved[i] = (min(moved[i][0], limit), *moved[i][1:])
     return moved
