@@ -13,10 +13,19 @@ constexpr auto kContiguous = TensorCheck::Layout::kContiguous;
 void verify_kv(const TensorCheck& check, const PagedKvView& kv, Extent& num_kv_heads,
                Extent& head_dim) {
   Extent num_blocks("num_blocks"), block_size("block_size");
-  check.tensor("kv.k", kv.k, {kBF16}, {&num_blocks, &num_kv_heads, &block_size, &head_dim},
+  check.tensor("kv.k", kv.k, {kBF16, kI8}, {&num_blocks, &num_kv_heads, &block_size, &head_dim},
                kContiguous);
-  check.tensor("kv.v", kv.v, {kBF16}, {&num_blocks, &num_kv_heads, &block_size, &head_dim},
+  check.tensor("kv.v", kv.v, {kv.k.dtype}, {&num_blocks, &num_kv_heads, &block_size, &head_dim},
                kContiguous);
+  if (kv.is_int8()) {
+    check.tensor("kv.k_scales", kv.k_scales, {kBF16}, {&num_blocks, &num_kv_heads, &block_size},
+                 kContiguous);
+    check.tensor("kv.v_scales", kv.v_scales, {kBF16}, {&num_blocks, &num_kv_heads, &block_size},
+                 kContiguous);
+  } else {
+    check.that(kv.k_scales.data == nullptr && kv.v_scales.data == nullptr,
+               "no scales beside bf16 keys and values");
+  }
   check.tensor("kv.centroids", kv.centroids, {kBF16}, {&num_blocks, &num_kv_heads, &head_dim},
                kContiguous);
   check.that(block_size.value() >= 1 && num_kv_heads.value() >= 1,

@@ -11,15 +11,26 @@
 namespace quire {
 
 /// One layer's block pool. A tile (block, head) is contiguous.
+///
+/// In an int8 cache every key and every value has a scale of its own, per token and KV head, and
+/// what it holds is, for every reader, the number
+///   k[b, g, j, i] * k_scales[b, g, j]
+/// (append_kv.h says how both are chosen). A scale that many tokens shared could not be causal: a
+/// token's key would depend on tokens behind it, and on how a step cut the prompt. The product is
+/// exact in f32, and the integer is exact in bf16: a backend may apply a key's scale to its score
+/// and a value's scale to its weight instead. Centroids are bf16 in either cache.
 struct PagedKvView {
-  TensorView k;          // [num_blocks, num_kv_heads, block_size, head_dim] bf16, post-RoPE
-  TensorView v;          // [num_blocks, num_kv_heads, block_size, head_dim] bf16
+  TensorView k;          // [num_blocks, num_kv_heads, block_size, head_dim] bf16 or i8, post-RoPE
+  TensorView v;          // [num_blocks, num_kv_heads, block_size, head_dim], dtype of k
   TensorView centroids;  // [num_blocks, num_kv_heads, head_dim] bf16; valid iff the block is sealed
+  TensorView k_scales = {};  // [num_blocks, num_kv_heads, block_size] bf16; absent unless k is i8
+  TensorView v_scales = {};  // [num_blocks, num_kv_heads, block_size] bf16; absent unless k is i8
 
   int64_t num_blocks() const { return k.shape[0]; }
   int64_t num_kv_heads() const { return k.shape[1]; }
   int64_t block_size() const { return k.shape[2]; }
   int64_t head_dim() const { return k.shape[3]; }
+  bool is_int8() const { return k.dtype == DType::kI8; }
 };
 
 /// Sequences of different lengths, packed without padding. Sequence s owns the query rows

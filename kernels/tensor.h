@@ -11,10 +11,12 @@
 
 namespace quire {
 
-enum class DType : uint8_t { kF32, kBF16, kF64, kI32, kI64 };
+enum class DType : uint8_t { kF32, kBF16, kF64, kI32, kI64, kI8 };
 
 constexpr int64_t element_bytes(DType dtype) {
   switch (dtype) {
+    case DType::kI8:
+      return 1;
     case DType::kBF16:
       return 2;
     case DType::kF32:
@@ -39,6 +41,8 @@ constexpr std::string_view dtype_name(DType dtype) {
       return "i32";
     case DType::kI64:
       return "i64";
+    case DType::kI8:
+      return "i8";
   }
   return "?";
 }
@@ -51,6 +55,7 @@ constexpr DType dtype_of() {
   if constexpr (std::is_same_v<U, double>) return DType::kF64;
   if constexpr (std::is_same_v<U, int32_t>) return DType::kI32;
   if constexpr (std::is_same_v<U, int64_t>) return DType::kI64;
+  if constexpr (std::is_same_v<U, int8_t>) return DType::kI8;
 }
 
 inline constexpr int kMaxRank = 4;

@@ -101,7 +101,10 @@ class Server {
                  metrics_),
         auth_(config_.api_keys),
         health_(engine_, metrics_, clock_),
-        exporter_(metrics_, http_metrics_, plan_.service.model_name, plan_.moba.block_size) {}
+        exporter_(metrics_, http_metrics_, plan_.service.model_name,
+                  {.block_size = plan_.moba.block_size,
+                   .dtype = config_.kv_dtype,
+                   .num_bytes = plan_.kv_bytes}) {}
 
   void log_banner() const { spdlog::info("{}", make_banner(config_, plan_, *model_, *backend_)); }
 

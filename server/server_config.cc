@@ -45,6 +45,10 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
       ->check(CLI::Range(0, 1 << 30));
   add_size_option(app, "--kv-cache-memory", config.kv_cache_memory, 0,
                   "bytes of the KV pool, like 8GiB; 0: half of the free memory");
+  app.add_option("--kv-dtype", config.kv_dtype,
+                 "of the KV pool: bf16, or int8 with a scale per token and head")
+      ->check(CLI::IsMember({"bf16", "int8"}))
+      ->capture_default_str();
   app.add_flag("--no-prefix-cache", config.no_prefix_cache, "never reuse blocks between requests");
 }
 

@@ -19,6 +19,7 @@ struct ServerConfig {
   // context and cache
   int32_t max_model_len = 0;     // tokens; 0: the model's, or what the KV pool holds
   uint64_t kv_cache_memory = 0;  // bytes; 0: half of the memory that is free
+  std::string kv_dtype = "bf16";  // of keys and values in the KV pool: bf16, int8
   bool no_prefix_cache = false;
   // attention; absent: the model's
   std::optional<int32_t> moba_block_size, moba_top_k;

@@ -21,14 +21,16 @@ std::string model_name(const ServerConfig& config) {
 }
 
 /// FNV-1a: the fingerprint names model and semantics, it guards nothing.
-std::string fingerprint(const ModelConfig& model, const MobaConfig& moba, const std::string& name) {
+std::string fingerprint(const ModelConfig& model, const MobaConfig& moba, DType kv_dtype,
+                        const std::string& name) {
   uint64_t hash = 14695981039346656037ull;
   const std::string facts =
       name + '/' + model.architecture + '/' + std::to_string(model.num_layers) + '/' +
       std::to_string(model.hidden_size) + '/' + std::to_string(model.vocab_size) + '/' +
       std::to_string(moba.block_size) + '/' + std::to_string(moba.top_k) + '/' +
       std::to_string(static_cast<int>(moba.prefill)) +
-      std::to_string(static_cast<int>(moba.decode)) + "/" QUIRE_VERSION;
+      std::to_string(static_cast<int>(moba.decode)) + '/' + std::string(dtype_name(kv_dtype)) +
+      "/" QUIRE_VERSION;
   for (const char c : facts) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
   char text[16];
   std::snprintf(text, sizeof text, "fp_%010llx",
@@ -121,7 +123,8 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
              .num_blocks = 1,
              .num_kv_heads = model.num_kv_heads,
              .block_size = plan.moba.block_size,
-             .head_dim = model.head_dim};
+             .head_dim = model.head_dim,
+             .dtype = config.kv_dtype == "int8" ? DType::kI8 : DType::kBF16};
   const int64_t wanted_len =
       config.max_model_len > 0 ? config.max_model_len : model.max_position_embeddings;
   const int64_t num_blocks = choose_num_blocks(config, plan.kv, wanted_len, available_bytes);
@@ -159,7 +162,7 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
   if (config.request_timeout > 0) service.default_timeout_seconds = config.request_timeout;
   service.num_text_threads = config.text_threads;
   service.eos_token_ids = model.eos_token_ids;
-  service.system_fingerprint = fingerprint(model, plan.moba, service.model_name);
+  service.system_fingerprint = fingerprint(model, plan.moba, plan.kv.dtype, service.model_name);
   plan.http = http_config(config);
   return plan;
 }

@@ -3,6 +3,11 @@
 namespace quire {
 namespace {
 
+/// Scales of one block's keys, or of its values, in one layer; 0 where they have none.
+int64_t scale_elements(const KvStorage::Shape& shape) {
+  return shape.dtype == DType::kI8 ? int64_t{shape.num_kv_heads} * shape.block_size : 0;
+}
+
 int64_t tile_elements(const KvStorage::Shape& shape) {
   return int64_t{shape.num_kv_heads} * shape.block_size * shape.head_dim;
 }
@@ -14,8 +19,9 @@ int64_t centroid_elements(const KvStorage::Shape& shape) {
 }  // namespace
 
 int64_t KvStorage::bytes_per_block(const Shape& shape) {
-  return shape.num_layers * (2 * tile_elements(shape) + centroid_elements(shape)) *
-         element_bytes(DType::kBF16);
+  const int64_t num_bf16 = 2 * scale_elements(shape) + centroid_elements(shape);
+  return shape.num_layers * (2 * tile_elements(shape) * element_bytes(shape.dtype) +
+                             num_bf16 * element_bytes(DType::kBF16));
 }
 
 // One buffer per tensor and layer: a pool of many gigabytes need not be contiguous, and an
@@ -26,22 +32,31 @@ KvStorage::KvStorage(Backend& backend, const Shape& shape) : shape_(shape) {
       << "KV storage of " << shape.num_layers << " layers, " << shape.num_blocks << " blocks, "
       << shape.num_kv_heads << " heads, block size " << shape.block_size << ", head_dim "
       << shape.head_dim;
-  const auto allocate = [&](int64_t elements_per_block) {
-    const int64_t num_bytes = shape.num_blocks * elements_per_block * element_bytes(DType::kBF16);
-    buffers_.push_back(backend.allocate(static_cast<size_t>(num_bytes)));
-    return static_cast<BFloat16*>(buffers_.back()->data());
-  };
+  QUIRE_CHECK(shape.dtype == DType::kBF16 || shape.dtype == DType::kI8)
+      << "KV storage of " << dtype_name(shape.dtype);
   layers_.reserve(static_cast<size_t>(shape.num_layers));
-  for (int32_t layer = 0; layer < shape.num_layers; ++layer) {
-    PagedKvView view;
-    view.k = make_view(allocate(tile_elements(shape)),
-                       {shape.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim});
-    view.v = make_view(allocate(tile_elements(shape)),
-                       {shape.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim});
-    view.centroids = make_view(allocate(centroid_elements(shape)),
-                               {shape.num_blocks, shape.num_kv_heads, shape.head_dim});
-    layers_.push_back(view);
+  for (int32_t layer = 0; layer < shape.num_layers; ++layer) layers_.push_back(make_layer(backend));
+}
+
+PagedKvView KvStorage::make_layer(Backend& backend) {
+  const int64_t blocks = shape_.num_blocks, heads = shape_.num_kv_heads;
+  const auto allocate = [&](DType dtype, std::initializer_list<int64_t> extents) {
+    TensorView view = make_view(static_cast<int8_t*>(nullptr), extents);
+    view.dtype = dtype;
+    buffers_.push_back(
+        backend.allocate(static_cast<size_t>(view.num_elements() * element_bytes(dtype))));
+    view.data = buffers_.back()->data();
+    return view;
+  };
+  PagedKvView view;
+  view.k = allocate(shape_.dtype, {blocks, heads, shape_.block_size, shape_.head_dim});
+  view.v = allocate(shape_.dtype, {blocks, heads, shape_.block_size, shape_.head_dim});
+  view.centroids = allocate(DType::kBF16, {blocks, heads, shape_.head_dim});
+  if (shape_.dtype == DType::kI8) {
+    view.k_scales = allocate(DType::kBF16, {blocks, heads, shape_.block_size});
+    view.v_scales = allocate(DType::kBF16, {blocks, heads, shape_.block_size});
   }
+  return view;
 }
 
 }  // namespace quire

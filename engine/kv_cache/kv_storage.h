@@ -10,7 +10,8 @@
 
 namespace quire {
 
-/// The device memory behind the block pool: K, V and centroids of every layer. Sized once.
+/// The device memory behind the block pool: K, V (with their scales, where they are int8) and
+/// centroids of every layer. Sized once.
 class KvStorage {
  public:
   struct Shape {
@@ -19,6 +20,7 @@ class KvStorage {
     int32_t num_kv_heads = 0;
     int32_t block_size = 0;
     int32_t head_dim = 0;
+    DType dtype = DType::kBF16;  // of keys and values: kBF16 or kI8 (kernels/paged_kv.h)
   };
 
   /// Throws DeviceError with the bytes asked for.
@@ -27,10 +29,12 @@ class KvStorage {
   std::span<const PagedKvView> layers() const { return layers_; }
   const Shape& shape() const { return shape_; }
 
-  /// Bytes of one block over all layers: K, V and centroids.
+  /// Bytes of one block over all layers: K, V, scales and centroids.
   static int64_t bytes_per_block(const Shape& shape);
 
  private:
+  PagedKvView make_layer(Backend& backend);
+
   Shape shape_;
   std::vector<std::unique_ptr<DeviceBuffer>> buffers_;
   std::vector<PagedKvView> layers_;

@@ -2,10 +2,21 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/int8_rows.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/rows.h"
 
 namespace quire::cpu {
+namespace {
+
+void read_key(const PagedKvView& kv, int64_t block, int64_t g, int64_t j, float* out) {
+  const char* key = address(kv.k, block, g, j);
+  if (!kv.is_int8()) return read_row(key, DType::kBF16, kv.head_dim(), out);
+  const auto* scale = reinterpret_cast<const BFloat16*>(address(kv.k_scales, block, g, j));
+  dequantize_row(reinterpret_cast<const int8_t*>(key), quire::to_float(*scale), kv.head_dim(), out);
+}
+
+}  // namespace
 
 void seal_blocks(const SealBlocksParams& params) {
   const PagedKvView& kv = params.kv;
@@ -17,12 +28,12 @@ void seal_blocks(const SealBlocksParams& params) {
     QUIRE_CHECK(block >= 0 && block < kv.num_blocks())
         << "block " << block << " of " << kv.num_blocks();
     // The contract's order, per dimension: runs of kCentroidRun tokens, then the runs.
-    std::vector<float> sum(static_cast<size_t>(head_dim), 0.0f), sub_sum(sum.size());
+    std::vector<float> sum(static_cast<size_t>(head_dim), 0.0f), sub_sum(sum.size()), key(sum.size());
     for (int64_t run = 0; run < block_size; run += kCentroidRun) {
       std::fill(sub_sum.begin(), sub_sum.end(), 0.0f);
       for (int64_t j = run; j < std::min<int64_t>(run + kCentroidRun, block_size); ++j) {
-        const auto* key = reinterpret_cast<const BFloat16*>(address(kv.k, block, g, j));
-        for (size_t i = 0; i < sub_sum.size(); ++i) sub_sum[i] += quire::to_float(key[i]);
+        read_key(kv, block, g, j, key.data());
+        for (size_t i = 0; i < sub_sum.size(); ++i) sub_sum[i] += key[i];
       }
       for (size_t i = 0; i < sum.size(); ++i) sum[i] += sub_sum[i];
     }

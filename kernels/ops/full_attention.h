@@ -9,7 +9,7 @@ namespace quire {
 /// Row-independent and invariant to batch, chunking and block placement, as moba_attention is.
 struct FullAttentionParams {
   ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16
-  PagedKvView kv;         // k and v are read; centroids never
+  PagedKvView kv;         // k and v are read, and their scales; centroids never
   RaggedBatchView batch;
   float softmax_scale = 0;  // head_dim^-0.5 unless the model says otherwise
   TensorView out;           // [num_tokens, num_heads, head_dim] bf16 or f32, no alias

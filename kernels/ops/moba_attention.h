@@ -15,7 +15,7 @@ namespace quire {
 /// REQUIRES: as produced by moba_gate: ascending, the last valid entry is the current block.
 struct MobaAttentionParams {
   ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16
-  PagedKvView kv;         // k and v are read
+  PagedKvView kv;         // k and v are read, and their scales
   RaggedBatchView batch;
   ConstTensorView selected;  // [num_tokens, num_heads, max_top_k] i32 logical block indices
   float softmax_scale = 0;   // head_dim^-0.5 unless the model says otherwise

@@ -11,11 +11,12 @@ inline constexpr int kCentroidRun = 128;
 /// The centroid of every block that this step filled:
 ///   centroids[b, g, :] = round_to_bf16( (sum over the block of kv.k[b, g, j, :]) * (1 /
 ///   block_size) )
+/// where an int8 key stands for the number it holds, kv.k[b, g, j, :] * kv.k_scales[b, g, j], all
 /// in f32: sub-sums over runs of kCentroidRun tokens in token order, added in index order. The
 /// reference follows the same order in f32, so that all backends agree to the last bit.
 /// REQUIRES: append_kv has filled the blocks completely.
 struct SealBlocksParams {
-  PagedKvView kv;             // k read, centroids written
+  PagedKvView kv;             // k and its scales read, centroids written
   ConstTensorView block_ids;  // [num_sealed] i32, distinct
 };
 

@@ -29,8 +29,8 @@ class RowAttention {
       double score = 0;
       for (int64_t d = 0; d < head_dim; ++d) {
         score += static_cast<double>(load(query_, row, head, d)) *
-                 static_cast<double>(
-                     load(kv_.k, block_of(seq, position), kv_head, position % kv_.block_size(), d));
+                 static_cast<double>(load_cached(kv_.k, kv_.k_scales, block_of(seq, position),
+                                                 kv_head, position % kv_.block_size(), d));
       }
       weights.push_back(score * static_cast<double>(softmax_scale_));
       max_score = std::fmax(max_score, weights.back());
@@ -43,8 +43,9 @@ class RowAttention {
     for (int64_t d = 0; d < head_dim; ++d) {
       double sum = 0;
       for (size_t i = 0; i < positions.size(); ++i) {
-        sum += weights[i] * static_cast<double>(load(kv_.v, block_of(seq, positions[i]), kv_head,
-                                                     positions[i] % kv_.block_size(), d));
+        sum += weights[i] * static_cast<double>(
+                                load_cached(kv_.v, kv_.v_scales, block_of(seq, positions[i]),
+                                            kv_head, positions[i] % kv_.block_size(), d));
       }
       store(out, static_cast<float>(sum / total), row, head, d);
     }

@@ -22,7 +22,9 @@ void seal_blocks(const SealBlocksParams& params) {
         for (int64_t run = 0; run < block_size; run += kCentroidRun) {
           float sub_sum = 0;
           const int64_t end = std::min<int64_t>(run + kCentroidRun, block_size);
-          for (int64_t j = run; j < end; ++j) sub_sum += load(kv.k, block, g, j, i);
+          for (int64_t j = run; j < end; ++j) {
+            sub_sum += load_cached(kv.k, kv.k_scales, block, g, j, i);
+          }
           sum += sub_sum;
         }
         store(kv.centroids, sum * inverse, block, g, i);

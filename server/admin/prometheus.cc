@@ -148,14 +148,15 @@ void add_http(Scrape& scrape, const HttpMetrics& http) {
 }
 
 /// The names that the Gateway API endpoint picker and common dashboards read.
-void add_aliases(Scrape& scrape, const EngineMetrics& engine, int block_size) {
+void add_aliases(Scrape& scrape, const EngineMetrics& engine, const KvPoolFacts& kv_pool) {
   scrape.gauge("vllm:num_requests_waiting", "As quire_sequences_waiting.",
                static_cast<double>(engine.sequences_waiting.value()));
   scrape.gauge("vllm:num_requests_running", "As quire_sequences_running.",
                static_cast<double>(engine.sequences_running.value()));
   scrape.gauge("vllm:kv_cache_usage_perc", "As quire_kv_cache_usage_ratio.", share_in_use(engine));
   scrape.info("vllm:cache_config_info", "Shape of the KV pool.",
-              {{"block_size", std::to_string(block_size)},
+              {{"block_size", std::to_string(kv_pool.block_size)},
+               {"cache_dtype", kv_pool.dtype},
                {"num_gpu_blocks", std::to_string(engine.blocks_total.value())}});
   scrape.counter("vllm:prefix_cache_queries_total", "As quire_prefix_cache_queries_total.",
                  engine.prefix_query_tokens);
@@ -183,20 +184,23 @@ struct PrometheusExporter::Impl {
   const EngineMetrics& engine;
   const HttpMetrics& http;
   std::string model_name;
-  int block_size;
+  KvPoolFacts kv_pool;
 };
 
 PrometheusExporter::PrometheusExporter(const EngineMetrics& engine, const HttpMetrics& http,
-                                       std::string model_name, int block_size)
-    : impl_(std::make_unique<Impl>(Impl{engine, http, std::move(model_name), block_size})) {}
+                                       std::string model_name, KvPoolFacts kv_pool)
+    : impl_(std::make_unique<Impl>(
+          Impl{engine, http, std::move(model_name), std::move(kv_pool)})) {}
 
 PrometheusExporter::~PrometheusExporter() = default;
 
 std::string PrometheusExporter::render() const {
   Scrape scrape({{"model_name", impl_->model_name}});
   add_engine(scrape, impl_->engine);
+  scrape.gauge("quire_kv_cache_bytes", "Bytes of the KV pool: keys, values, scales, centroids.",
+               static_cast<double>(impl_->kv_pool.num_bytes));
   add_http(scrape, impl_->http);
-  add_aliases(scrape, impl_->engine, impl_->block_size);
+  add_aliases(scrape, impl_->engine, impl_->kv_pool);
   return scrape.text();
 }
 

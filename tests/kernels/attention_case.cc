@@ -64,6 +64,14 @@ Sequence integer_sequence(const KvShape& shape, int64_t num_tokens, uint32_t see
           to_bfloat16(static_cast<float>(t % 2 == 0 ? row + shift : row - shift)));
     }
   }
+  if (shape.dtype == DType::kI8) {
+    // Rows whose largest element is 127 have the scale 1, so integers stay what they are.
+    for (int64_t t = 0; t < num_tokens; ++t) {
+      for (int64_t i = 0; i < width; i += shape.head_dim) {
+        sequence.key[static_cast<size_t>(t * width + i)] = to_bfloat16(t % 2 == 0 ? 127 : -127);
+      }
+    }
+  }
   sequence.value = random.integers_bf16(elements(num_tokens, width, 1), -4, 4);
   return sequence;
 }
@@ -152,6 +160,8 @@ std::vector<KvShape> attention_shapes() {
       {.num_kv_heads = 1, .head_dim = 20, .block_size = 8, .num_heads = 3},
       {.num_kv_heads = 3, .head_dim = 64, .block_size = 32, .num_heads = 3},
       {.num_kv_heads = 1, .head_dim = 40, .block_size = 128, .num_heads = 4},
+      {.num_kv_heads = 2, .head_dim = 20, .block_size = 8, .num_heads = 4, .dtype = DType::kI8},
+      {.num_kv_heads = 1, .head_dim = 64, .block_size = 128, .num_heads = 3, .dtype = DType::kI8},
   };
 }
 

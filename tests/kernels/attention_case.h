@@ -46,7 +46,7 @@ double attention_tolerance(const KvShape& shape, const std::vector<Piece>& piece
 float softmax_scale(const KvShape& shape);
 
 /// Shapes around the edges: block_size 4, a head_dim that fills no vector, blocks of several key
-/// tiles, one KV head and several, groups of 1, 3 and 4.
+/// tiles, one KV head and several, groups of 1 to 4, keys and values in bf16 and in int8.
 std::vector<KvShape> attention_shapes();
 
 }  // namespace quire::test

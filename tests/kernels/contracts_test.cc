@@ -120,6 +120,13 @@ TEST_CASE("contracts: the paged ops check pool, batch and shapes") {
   check_refused([&] { attend(narrow_heads, batch.batch(), out); }, "kv.centroids");
   check_refused([&] { attend(gappy, batch.batch(), out); }, "contiguous");
   check_refused([&] { attend(kv, batch.batch(), shorter(out, 1)); }, "full_attention: out");
+  PagedKvView mixed = kv, unscaled = kv, overscaled = kv;
+  mixed.v.dtype = DType::kI8;
+  unscaled.k.dtype = unscaled.v.dtype = DType::kI8;
+  overscaled.k_scales = kv.centroids;
+  check_refused([&] { attend(mixed, batch.batch(), out); }, "kv.v");
+  check_refused([&] { attend(unscaled, batch.batch(), out); }, "kv.k_scales");
+  check_refused([&] { attend(overscaled, batch.batch(), out); }, "no scales");
   RaggedBatchView ragged = batch.batch();
   ragged.cu_query_lens.shape[0] -= 1;
   check_refused([&] { attend(kv, ragged, out); }, "cu_query_lens");

@@ -37,10 +37,14 @@ TEST_CASE("seal_blocks: the centroid's bits are fixed by the contract") {
   // 300 has no exact inverse and ends in a run of 44.
   const int64_t block_size = GENERATE(1, 4, 128, 300, 512);
   const int64_t head_dim = GENERATE(5, 64);
-  CAPTURE(name, block_size, head_dim);
+  const DType dtype = GENERATE(DType::kBF16, DType::kI8);
+  CAPTURE(name, block_size, head_dim, dtype_name(dtype));
   const auto backend = make_test_backend(name);
-  const KvShape shape{
-      .num_kv_heads = 2, .head_dim = head_dim, .block_size = block_size, .num_heads = 2};
+  const KvShape shape{.num_kv_heads = 2,
+                      .head_dim = head_dim,
+                      .block_size = block_size,
+                      .num_heads = 2,
+                      .dtype = dtype};
   const Sequence sequence = cancelling_sequence(shape, 2 * block_size + block_size / 2, 61);
   const HostileBatch batch(*backend, shape, {whole(sequence, 1)}, 3);
   const int64_t num_blocks = batch.kv().num_blocks();

@@ -18,7 +18,8 @@ struct Sources {
   HttpMetrics http;
 
   std::string render(const std::string& model_name = "m") const {
-    return PrometheusExporter(engine, http, model_name, 64).render();
+    const KvPoolFacts kv_pool{.block_size = 64, .dtype = "int8", .num_bytes = 12345};
+    return PrometheusExporter(engine, http, model_name, kv_pool).render();
   }
 };
 
@@ -136,9 +137,10 @@ TEST_CASE("each alias shows the value of the name behind it") {
     CHECK(sample(text, prefix + "prefix_cache_queries_total" + model) == "1000");
     CHECK(sample(text, prefix + "prefix_cache_hits_total" + model) == "640");
   }
+  CHECK(sample(text, "quire_kv_cache_bytes" + model) == "12345");
   CHECK(sample(text, "vllm:num_preemptions_total" + model) == "2");
   CHECK(sample(text, R"(vllm:cache_config_info{model_name="m",block_size="64",)"
-                     R"(num_gpu_blocks="200"})") == "1");
+                     R"(cache_dtype="int8",num_gpu_blocks="200"})") == "1");
   CHECK(sample(text, R"(vllm:request_success_total{model_name="m",finished_reason="stop"})") ==
         "7");
   CHECK(sample(text, R"(vllm:request_success_total{model_name="m",finished_reason="length"})") ==

@@ -64,6 +64,7 @@ served-model-name = "name"
 backend = "cpu"
 max-model-len = 4096
 kv-cache-memory = "2GiB"
+kv-dtype = "int8"
 no-prefix-cache = true
 moba-block-size = 32
 moba-top-k = 4
@@ -83,6 +84,7 @@ log-level = "warn"
   CHECK(config.kv_cache_memory == uint64_t{2} << 30);
   CHECK(config.no_prefix_cache);
   CHECK(config.moba_block_size == 32);
+  CHECK(config.kv_dtype == "int8");
   CHECK(config.moba_top_k == 4);
   CHECK(config.moba_full_layers == std::vector<int32_t>{0, 2});
   CHECK(config.has_full_layers);
@@ -126,6 +128,7 @@ TEST_CASE("a bad value is refused with the flag's name") {
       {"--max-body-size", "0"},
       {"--max-body-size", "18446744073709551615"},
       {"--max-unsent-stream-bytes", "18446744073709551615"},
+      {"--kv-dtype", "int4"},
       {"--attention", "sparse"},
       {"--moba-prefill", "auto"},
       {"--moba-top-k", "0"},

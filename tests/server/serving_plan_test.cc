@@ -62,6 +62,19 @@ TEST_CASE("the pool has as many blocks as its memory holds") {
   CHECK(make_serving_plan(config, small_model(), 0).kv.num_blocks == 1);
 }
 
+TEST_CASE("int8 keys and values take a byte each and two bytes of scale per token and head") {
+  // 2 layers, 2 heads: K and V of 16 tokens of 8, their scales, one bf16 centroid.
+  constexpr uint64_t kInt8Bytes = 2 * 2 * (2 * 16 * 8 + 2 * 16 * 2 + 8 * 2);
+  ServerConfig config;
+  config.kv_dtype = "int8";
+  config.kv_cache_memory = 100 * kInt8Bytes;
+  const ServingPlan plan = make_serving_plan(config, small_model(), 0);
+  CHECK(plan.kv.dtype == DType::kI8);
+  CHECK(plan.kv.num_blocks == 100);
+  CHECK(plan.kv_bytes == static_cast<int64_t>(100 * kInt8Bytes));
+  CHECK(make_serving_plan({}, small_model(), 0).kv.dtype == DType::kBF16);
+}
+
 TEST_CASE("unasked the pool takes half of the free memory and room for four full requests") {
   const ServerConfig config;
   CHECK(make_serving_plan(config, small_model(), 200 * kBlockBytes).kv.num_blocks == 100);
@@ -217,6 +230,9 @@ TEST_CASE("the fingerprint changes with the attention and with nothing of the ma
   ServerConfig config;
   config.moba_top_k = 4;
   CHECK(make_serving_plan(config, small_model(), 0).service.system_fingerprint != usual);
+  ServerConfig int8;
+  int8.kv_dtype = "int8";
+  CHECK(make_serving_plan(int8, small_model(), 0).service.system_fingerprint != usual);
 }
 
 TEST_CASE("the banner's numbers are readable") {

@@ -1,8 +1,11 @@
 #include "tests/support/hostile.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 
 #include "kernels/ops/seal_blocks.h"
+#include "tests/support/compare.h"
 #include "tests/support/random_tensors.h"
 
 namespace quire::test {
@@ -14,17 +17,59 @@ void put(std::vector<BFloat16>& target, int64_t offset, const BFloat16* source, 
   std::copy_n(source, count, target.begin() + offset);
 }
 
+void put_quantized(std::vector<int8_t>& integers, std::vector<BFloat16>& scales, int64_t offset,
+                   const BFloat16* source, int64_t head_dim) {
+  const QuantizedRow row = quantize(widen({source, static_cast<size_t>(head_dim)}));
+  std::ranges::copy(row.integers, integers.begin() + offset);
+  scales[static_cast<size_t>(offset / head_dim)] = row.scale;
+}
+
+/// A [num_rows, num_kv_heads, head_dim] array as a cache of that dtype gives it back.
+std::vector<float> as_stored(std::span<const BFloat16> rows, const KvShape& shape) {
+  std::vector<float> stored = widen(rows);
+  if (shape.dtype != DType::kI8) return stored;
+  const auto head_dim = static_cast<size_t>(shape.head_dim);
+  for (size_t first = 0; first < stored.size(); first += head_dim) {
+    const std::span<float> row = std::span(stored).subspan(first, head_dim);
+    const QuantizedRow quantized = quantize(row);
+    for (size_t i = 0; i < head_dim; ++i) row[i] = quantized.value(i);
+  }
+  return stored;
+}
+
 }  // namespace
 
-std::vector<BFloat16> centroid_of(const BFloat16* keys, const KvShape& shape) {
+QuantizedRow quantize(std::span<const float> row) {
+  float largest = 0;
+  for (const float x : row) {
+    if (!std::isfinite(x)) return {std::vector<int8_t>(row.size(), 0), poison<BFloat16>()};
+    largest = std::max(largest, std::fabs(x));
+  }
+  // A quotient of floats that is rounded to f64 first rounds to the same f32.
+  const auto step = static_cast<float>(static_cast<double>(largest) / 127);
+  BFloat16 scale{static_cast<uint16_t>(std::bit_cast<uint32_t>(step) >> 16)};
+  if (to_float(scale) < step) scale.bits++;
+  QuantizedRow quantized{{}, scale};
+  for (const float x : row) {
+    const double quotient = static_cast<double>(x) / static_cast<double>(to_float(scale));
+    const bool is_zero = to_float(scale) == 0;
+    const double whole = is_zero ? 0 : std::nearbyint(static_cast<float>(quotient));
+    quantized.integers.push_back(static_cast<int8_t>(std::clamp(whole, -127.0, 127.0)));
+  }
+  return quantized;
+}
+
+std::vector<BFloat16> centroid_of(const BFloat16* block_keys, const KvShape& shape) {
   const int64_t width = shape.num_kv_heads * shape.head_dim;
+  const std::vector<float> keys =
+      as_stored({block_keys, static_cast<size_t>(shape.block_size * width)}, shape);
   std::vector<BFloat16> centroid;
   for (int64_t column = 0; column < width; ++column) {
     float sum = 0;
     for (int64_t run = 0; run < shape.block_size; run += kCentroidRun) {
       float sub_sum = 0;
       for (int64_t j = run; j < std::min(run + kCentroidRun, shape.block_size); ++j) {
-        sub_sum += to_float(keys[j * width + column]);
+        sub_sum += keys[static_cast<size_t>(j * width + column)];
       }
       sum += sub_sum;
     }
@@ -38,10 +83,14 @@ struct HostileBatch::Host {
   Host(const KvShape& shape, const std::vector<Piece>& pieces, uint32_t placement_seed);
   void place(const KvShape& shape, const Piece& piece, const std::vector<int32_t>& ids);
 
+  int64_t num_int8_blocks() const { return k_scales.empty() ? 0 : num_blocks; }
+
   int64_t num_blocks = 0, max_blocks = 1, num_rows = 0, num_pieces = 0;
   int32_t max_query_len = 0, max_kv_len = 0;
   std::vector<std::vector<int32_t>> block_ids;
   std::vector<BFloat16> k, v, centroids, query;
+  std::vector<int8_t> k_integers, v_integers;
+  std::vector<BFloat16> k_scales, v_scales;
   std::vector<int32_t> cu_query_lens, kv_lens, block_tables, top_k;
 };
 
@@ -60,6 +109,12 @@ HostileBatch::Host::Host(const KvShape& shape, const std::vector<Piece>& pieces,
   const int64_t tile = shape.block_size * shape.head_dim;
   k.assign(static_cast<size_t>(num_blocks * shape.num_kv_heads * tile), poison<BFloat16>());
   v = k;
+  if (shape.dtype == DType::kI8) {
+    k_integers.assign(k.size(), poison<int8_t>());
+    k_scales.assign(k.size() / static_cast<size_t>(shape.head_dim), poison<BFloat16>());
+    v_integers = k_integers;
+    v_scales = k_scales;
+  }
   centroids.assign(static_cast<size_t>(num_blocks * shape.num_kv_heads * shape.head_dim),
                    poison<BFloat16>());
   const auto foreign = static_cast<size_t>(kForeignRows * shape.num_heads * shape.head_dim);
@@ -92,6 +147,9 @@ void HostileBatch::Host::place(const KvShape& shape, const Piece& piece,
           ((id * num_kv_heads + g) * shape.block_size + position % shape.block_size) * head_dim;
       put(k, to, piece.sequence->key.data() + from, head_dim);
       put(v, to, piece.sequence->value.data() + from, head_dim);
+      if (shape.dtype != DType::kI8) continue;
+      put_quantized(k_integers, k_scales, to, piece.sequence->key.data() + from, head_dim);
+      put_quantized(v_integers, v_scales, to, piece.sequence->value.data() + from, head_dim);
     }
   }
   for (int64_t i = 0; (i + 1) * shape.block_size <= piece.end; ++i) {
@@ -114,12 +172,23 @@ HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const std::ve
                            uint32_t placement_seed)
     : HostileBatch(backend, shape, Host(shape, pieces, placement_seed)) {}
 
+// The tensors of the other kind of cache have no blocks.
 HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const Host& host)
     : block_ids_(host.block_ids),
       k_(backend, host.k, {host.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim}),
       v_(backend, host.v, {host.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim}),
       centroids_(backend, host.centroids, {host.num_blocks, shape.num_kv_heads, shape.head_dim}),
       query_(backend, host.query, {host.num_rows, shape.num_heads, shape.head_dim}, kRowPadding),
+      k_integers_(
+          backend, host.k_integers,
+          {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size, shape.head_dim}),
+      v_integers_(
+          backend, host.v_integers,
+          {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size, shape.head_dim}),
+      k_scales_(backend, host.k_scales,
+                {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size}),
+      v_scales_(backend, host.v_scales,
+                {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size}),
       cu_query_lens_(backend, host.cu_query_lens, {host.num_pieces + 1}),
       kv_lens_(backend, host.kv_lens, {host.num_pieces}),
       block_tables_(backend, host.block_tables, {host.num_pieces, host.max_blocks}, kRowPadding),
@@ -129,5 +198,15 @@ HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const Host& h
              .block_tables = block_tables_,
              .max_query_len = host.max_query_len,
              .max_kv_len = host.max_kv_len} {}
+
+PagedKvView HostileBatch::kv() const {
+  PagedKvView kv{.k = k_.view(), .v = v_.view(), .centroids = centroids_.view()};
+  if (k_integers_.view().shape[0] == 0) return kv;
+  kv.k = k_integers_.view();
+  kv.v = v_integers_.view();
+  kv.k_scales = k_scales_.view();
+  kv.v_scales = v_scales_.view();
+  return kv;
+}
 
 }  // namespace quire::test

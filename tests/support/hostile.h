@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -13,7 +14,18 @@ struct KvShape {
   int64_t head_dim = 16;
   int64_t block_size = 4;
   int64_t num_heads = 4;
+  DType dtype = DType::kBF16;  // of the cache's keys and values; kI8: with scales
 };
+
+/// A row of an int8 cache by the formula of kernels/ops/append_kv.h, written here once more.
+struct QuantizedRow {
+  std::vector<int8_t> integers;
+  BFloat16 scale;
+
+  /// What a reader of the cache sees.
+  float value(size_t i) const { return static_cast<float>(integers[i]) * to_float(scale); }
+};
+QuantizedRow quantize(std::span<const float> row);
 
 /// One sequence as a kernel's user thinks of it: tokens in order, no blocks.
 struct Sequence {
@@ -44,7 +56,7 @@ class HostileBatch {
   HostileBatch(Backend& backend, const KvShape& shape, const std::vector<Piece>& pieces,
                uint32_t placement_seed);
 
-  PagedKvView kv() const { return {k_.view(), v_.view(), centroids_.view()}; }
+  PagedKvView kv() const;
   RaggedBatchView batch() const { return batch_; }
   ConstTensorView query() const { return query_; }
   ConstTensorView top_k() const { return top_k_; }
@@ -73,13 +85,16 @@ class HostileBatch {
   HostileBatch(Backend& backend, const KvShape& shape, const Host& host);
 
   std::vector<std::vector<int32_t>> block_ids_;
-  DeviceTensor<BFloat16> k_, v_, centroids_, query_;
+  DeviceTensor<BFloat16> k_, v_, centroids_, query_;  // k and v of a bf16 cache
+  DeviceTensor<int8_t> k_integers_, v_integers_;      // of an int8 cache
+  DeviceTensor<BFloat16> k_scales_, v_scales_;
   DeviceTensor<int32_t> cu_query_lens_, kv_lens_, block_tables_, top_k_;
   RaggedBatchView batch_;
 };
 
 /// The centroid of one full block by the formula of kernels/ops/seal_blocks.h, written here once
-/// more: tests must not take it from the code that they test. `keys` points at the block's first
+/// more: tests must not take it from the code that they test. In an int8 cache it is the centroid
+/// of what the keys became. `keys` points at the block's first
 /// token in a [num_tokens, num_kv_heads, head_dim] array.
 std::vector<BFloat16> centroid_of(const BFloat16* keys, const KvShape& shape);
 

@@ -1,6 +1,7 @@
 #include "tests/bench/quire_bench/bench_model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <numeric>
 #include <stdexcept>
@@ -15,6 +16,8 @@
 
 namespace quire::bench {
 namespace {
+
+constexpr float kStepsPerUnit = 32;  // of int8 keys and values, whose standard deviation is 1
 
 std::filesystem::path bundled_model() {
   std::error_code ignored;
@@ -77,7 +80,8 @@ KvStorage::Shape BenchModel::storage_shape(int64_t num_blocks) const {
           .num_blocks = static_cast<int32_t>(num_blocks),
           .num_kv_heads = config().num_kv_heads,
           .block_size = moba_.block_size,
-          .head_dim = config().head_dim};
+          .head_dim = config().head_dim,
+          .dtype = options_.kv_dtype};
 }
 
 int64_t BenchModel::blocks_of(int64_t num_tokens) const {
@@ -102,12 +106,45 @@ void BenchModel::fill_cache() {
   RandomTable table(options_.seed);
   for (const PagedKvView& layer : storage_->layers()) {
     for (const TensorView& tensor : {layer.k, layer.v}) {
+      if (tensor.dtype == DType::kI8) {
+        fill_int8(tensor, table);
+        continue;
+      }
       auto* to = tensor.data_as<BFloat16>();
       table.hand_out(tensor.num_elements(), [&](std::span<const BFloat16> values) {
         backend_.upload(std::as_bytes(values), to);
         to += values.size();
       });
     }
+    if (!layer.is_int8()) continue;
+    fill_scales(layer.k_scales);
+    fill_scales(layer.v_scales);
+  }
+}
+
+/// The same numbers in steps of 1 / kStepsPerUnit; about four standard deviations fit.
+void BenchModel::fill_int8(const TensorView& tensor, RandomTable& table) {
+  auto* to = tensor.data_as<int8_t>();
+  std::vector<int8_t> integers;
+  table.hand_out(tensor.num_elements(), [&](std::span<const BFloat16> values) {
+    integers.clear();
+    for (const BFloat16 value : values) {
+      const float steps = std::clamp(to_float(value) * kStepsPerUnit, -127.0f, 127.0f);
+      integers.push_back(static_cast<int8_t>(std::lrint(steps)));
+    }
+    backend_.upload(std::as_bytes(std::span(integers)), to);
+    to += integers.size();
+  });
+}
+
+void BenchModel::fill_scales(const TensorView& scales) {
+  const std::vector<BFloat16> steps(size_t{1} << 14, to_bfloat16(1.0f / kStepsPerUnit));
+  for (int64_t first = 0; first < scales.num_elements();) {
+    const int64_t count =
+        std::min(static_cast<int64_t>(steps.size()), scales.num_elements() - first);
+    backend_.upload(std::as_bytes(std::span(steps).first(static_cast<size_t>(count))),
+                    scales.data_as<BFloat16>() + first);
+    first += count;
   }
 }
 

@@ -12,6 +12,7 @@
 #include "models/model.h"
 #include "tests/bench/quire_bench/bench_options.h"
 #include "tests/bench/quire_bench/op_meter.h"
+#include "tests/bench/quire_bench/random_table.h"
 
 namespace quire::bench {
 
@@ -46,6 +47,8 @@ class BenchModel {
   KvStorage::Shape storage_shape(int64_t num_blocks) const;
   int64_t blocks_of(int64_t num_tokens) const;
   void fill_cache();
+  void fill_int8(const TensorView& tensor, RandomTable& table);
+  void fill_scales(const TensorView& scales);
   void seal_cache();
 
   BenchOptions options_;

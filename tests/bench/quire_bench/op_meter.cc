@@ -7,8 +7,11 @@ namespace {
 
 constexpr double kKeyAndValue = 2;
 
-double kv_element_bytes(const PagedKvView& kv) {
-  return static_cast<double>(element_bytes(kv.k.dtype));
+/// Key and value of one token and KV head, and their scales where they have some.
+double kv_token_bytes(const PagedKvView& kv) {
+  const int64_t scale_bytes = kv.is_int8() ? element_bytes(kv.k_scales.dtype) : 0;
+  return kKeyAndValue *
+         static_cast<double>(kv.head_dim() * element_bytes(kv.k.dtype) + scale_bytes);
 }
 
 }  // namespace
@@ -144,8 +147,7 @@ void MeteredBackend::count(const MobaAttentionParams& p) {
   }
   const auto head_dim = static_cast<double>(p.kv.head_dim());
   work_.attention_flops += 4 * head_dim * static_cast<double>(attended_keys);
-  work_.kv_bytes +=
-      kKeyAndValue * kv_element_bytes(p.kv) * head_dim * static_cast<double>(read_keys);
+  work_.kv_bytes += kv_token_bytes(p.kv) * static_cast<double>(read_keys);
 }
 
 void MeteredBackend::count(const FullAttentionParams& p) {
@@ -158,7 +160,7 @@ void MeteredBackend::count(const FullAttentionParams& p) {
     // Positions first_pos .. kv_len - 1 attend to position + 1 keys each.
     const double keys = num_rows * (first_pos + 1 + rows.kv_len) / 2;
     work_.attention_flops += 4 * num_heads * head_dim * keys;
-    work_.kv_bytes += kKeyAndValue * kv_element_bytes(p.kv) * num_kv_heads * head_dim * rows.kv_len;
+    work_.kv_bytes += kv_token_bytes(p.kv) * num_kv_heads * rows.kv_len;
   }
 }
 
