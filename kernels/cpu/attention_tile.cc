@@ -34,15 +34,17 @@ void PackValues(const BFloat16* const* values, int64_t num_keys, int64_t head_di
 
 /// Turns a row's scores into weights and updates its maximum and sum. Returns what the row's
 /// earlier output must be scaled by.
-HWY_INLINE float WeighRow(float* scores, int32_t limit, float softmax_scale, float* row_max,
-                          float* row_sum) {
+HWY_INLINE float WeighRow(float* scores, int32_t limit, float softmax_scale,
+                          const float* key_scales, float* row_max, float* row_sum) {
   const Floats d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const Vector scale = hn::Set(d, softmax_scale), lowest = hn::Set(d, kMinusInfinity);
   Vector max = lowest;
   for (int64_t j = 0; j < kTileKeys; j += lanes) {
     const auto visible = hn::FirstN(d, static_cast<size_t>(limit > j ? limit - j : 0));
-    const Vector score = hn::IfThenElse(visible, hn::Mul(hn::LoadU(d, scores + j), scale), lowest);
+    Vector score = hn::LoadU(d, scores + j);
+    if (key_scales != nullptr) score = hn::Mul(score, hn::LoadU(d, key_scales + j));
+    score = hn::IfThenElse(visible, hn::Mul(score, scale), lowest);
     hn::StoreU(score, d, scores + j);
     max = hn::Max(score, max);
   }
@@ -129,7 +131,7 @@ void AttendTileRows(const AttendTile& tile) {
       same_limit = same_limit && limits[r] == limits[0];
       if (limits[r] == 0) continue;
       factors[r] = WeighRow(scores + r * kTileKeys, limits[r], tile.softmax_scale * kLog2E,
-                            tile.state.max + r0 + r, tile.state.sum + r0 + r);
+                            tile.key_scales, tile.state.max + r0 + r, tile.state.sum + r0 + r);
     }
     // Rows with different limits go one by one, so that none touches keys behind its own.
     if (same_limit && limits[0] > 0) {

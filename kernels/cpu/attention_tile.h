@@ -30,11 +30,12 @@ void pack_values(const BFloat16* const* values, int64_t num_keys, int64_t head_d
 struct AttendTile {
   int64_t num_rows = 0;
   int64_t head_dim = 0;
-  int64_t num_keys = 0;             // that were packed
-  const float* query = nullptr;     // [num_rows, query_stride(head_dim)], packed
-  const int32_t* limits = nullptr;  // [num_rows]
-  const float* keys = nullptr;      // packed
-  const float* values = nullptr;    // packed
+  int64_t num_keys = 0;               // that were packed
+  const float* query = nullptr;       // [num_rows, query_stride(head_dim)], packed
+  const int32_t* limits = nullptr;    // [num_rows]
+  const float* keys = nullptr;        // packed
+  const float* key_scales = nullptr;  // [kTileKeys] factors of the keys' scores; null: all 1
+  const float* values = nullptr;      // packed
   float softmax_scale = 0;
   bool is_first = false;  // the state has no value yet: it is written, not read
   SoftmaxRows state;

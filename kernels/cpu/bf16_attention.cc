@@ -124,6 +124,10 @@ QUIRE_BF16_DOT inline __m256 mask_scores(const AttendTile& tile, int64_t first_r
     const uint64_t visible = limit >= kTileKeys ? ~uint64_t{0} : (uint64_t{1} << limit) - 1;
     for (int v = 0; v < kCount; ++v) {
       const auto mask = static_cast<__mmask16>(visible >> (v * kLanes));
+      if (tile.key_scales != nullptr) {
+        const __m512 key_scale = _mm512_loadu_ps(tile.key_scales + v * kLanes);
+        scores[r][v] = _mm512_mul_ps(scores[r][v], key_scale);
+      }
       scores[r][v] = _mm512_mask_mul_ps(lowest, mask, scores[r][v], scale);
       max[r] = v == 0 ? scores[r][0] : _mm512_max_ps(max[r], scores[r][v]);
     }

@@ -61,8 +61,7 @@ void QuantizeRow(const float* in, int64_t count, int8_t* out, BFloat16* scale) {
     hn::StoreU(hn::DemoteTo(d8, hn::ConvertTo(Int32s(), held)), d8, out + i);
   }
   for (; i < count; ++i) {
-    out[i] = static_cast<int8_t>(
-        std::clamp(std::nearbyint(in[i] / divisor), -kLargest, kLargest));
+    out[i] = static_cast<int8_t>(std::clamp(std::nearbyint(in[i] / divisor), -kLargest, kLargest));
   }
 }
 
@@ -79,20 +78,25 @@ void DequantizeRow(const int8_t* in, float scale, int64_t count, float* out) {
   for (; i < count; ++i) out[i] = static_cast<float>(in[i]) * scale;
 }
 
-void Int8ToBFloat16(const int8_t* in, int64_t count, BFloat16* out) {
+void DequantizeRowToBFloat16(const int8_t* in, float scale, int64_t count, BFloat16* out) {
   const Floats d;
   const Int8s d8;
-  const hn::Rebind<uint16_t, Floats> d16;
+  const Int32s di;
   const hn::RebindToUnsigned<Floats> d32;
+  const hn::Rebind<uint16_t, Floats> d16;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto scales = hn::Set(d, scale);
   int64_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    const auto wide = hn::ConvertTo(d, hn::PromoteTo(Int32s(), hn::LoadU(d8, in + i)));
-    // Eight bits of significance: the lower half of the f32 is zero.
-    const auto upper = hn::BitCast(Int32s(), hn::ShiftRight<16>(hn::BitCast(d32, wide)));
-    hn::StoreU(hn::DemoteTo(d16, upper), d16, reinterpret_cast<uint16_t*>(out + i));
+    const auto wide = hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, in + i)));
+    // A NaN comes from the scale, which is a bf16: rounding carries nothing into its sign.
+    const auto bits = hn::BitCast(d32, hn::Mul(wide, scales));
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
+    const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7FFFu)));
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(rounded))), d16,
+               reinterpret_cast<uint16_t*>(out + i));
   }
-  for (; i < count; ++i) out[i] = to_bfloat16(static_cast<float>(in[i]));
+  for (; i < count; ++i) out[i] = to_bfloat16(static_cast<float>(in[i]) * scale);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -104,7 +108,7 @@ namespace quire::cpu {
 
 HWY_EXPORT(QuantizeRow);
 HWY_EXPORT(DequantizeRow);
-HWY_EXPORT(Int8ToBFloat16);
+HWY_EXPORT(DequantizeRowToBFloat16);
 
 void quantize_row(const float* in, int64_t count, int8_t* out, BFloat16* scale) {
   HWY_DYNAMIC_DISPATCH(QuantizeRow)(in, count, out, scale);
@@ -112,8 +116,8 @@ void quantize_row(const float* in, int64_t count, int8_t* out, BFloat16* scale) 
 void dequantize_row(const int8_t* in, float scale, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(DequantizeRow)(in, scale, count, out);
 }
-void int8_to_bfloat16(const int8_t* in, int64_t count, BFloat16* out) {
-  HWY_DYNAMIC_DISPATCH(Int8ToBFloat16)(in, count, out);
+void dequantize_row(const int8_t* in, float scale, int64_t count, BFloat16* out) {
+  HWY_DYNAMIC_DISPATCH(DequantizeRowToBFloat16)(in, scale, count, out);
 }
 
 }  // namespace quire::cpu

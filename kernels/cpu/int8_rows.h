@@ -15,7 +15,7 @@ void quantize_row(const float* in, int64_t count, int8_t* out, BFloat16* scale);
 /// out[i] = in[i] * scale, exact.
 void dequantize_row(const int8_t* in, float scale, int64_t count, float* out);
 
-/// out[i] = bf16(in[i]), exact.
-void int8_to_bfloat16(const int8_t* in, int64_t count, BFloat16* out);
+/// out[i] = bf16(in[i] * scale), round to nearest even.
+void dequantize_row(const int8_t* in, float scale, int64_t count, BFloat16* out);
 
 }  // namespace quire::cpu

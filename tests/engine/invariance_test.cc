@@ -104,25 +104,29 @@ class PromptWriter {
 /// One backend with the bundled model on it; engines come and go.
 class Machine {
  public:
-  explicit Machine(const std::string& spec)
+  Machine(const std::string& spec, DType kv_dtype)
       : backend_(make_backend(spec, {.num_threads = 2})),
         model_(load_model(kModelDir, *backend_)),
-        storage_(*backend_, shape_of(model_->config())) {}
+        storage_(*backend_, shape_of(model_->config(), kv_dtype)) {}
 
   const ModelConfig& model_config() const { return model_->config(); }
 
-  static KvStorage::Shape shape_of(const ModelConfig& config) {
+  static KvStorage::Shape shape_of(const ModelConfig& config, DType kv_dtype) {
     return {.num_layers = config.num_layers,
             .num_blocks = kNumBlocks,
             .num_kv_heads = config.num_kv_heads,
             .block_size = config.moba->block_size,
-            .head_dim = config.head_dim};
+            .head_dim = config.head_dim,
+            .dtype = kv_dtype};
   }
 
-  /// A cache full of NaN: whoever reads what this sequence did not write is found out.
+  /// A cache full of NaN: whoever reads what this sequence did not write is found out. Integers
+  /// have none, but their scales do.
   void poison() {
     for (const PagedKvView& layer : storage_.layers()) {
-      for (const TensorView& tensor : {layer.k, layer.v, layer.centroids}) {
+      for (const TensorView& tensor :
+           {layer.k, layer.v, layer.centroids, layer.k_scales, layer.v_scales}) {
+        if (tensor.data == nullptr || tensor.dtype != DType::kBF16) continue;
         const std::vector<BFloat16> nans(static_cast<size_t>(tensor.num_elements()),
                                          to_bfloat16(std::numeric_limits<float>::quiet_NaN()));
         backend_->upload(std::as_bytes(std::span(nans)), tensor.data);
@@ -249,8 +253,14 @@ struct Cell {
   std::vector<size_t> batch;  // which asks
 };
 
+constexpr int32_t kWhole = 2048;  // more than all eight prompts together
+
+/// Enough to tell that nothing about the cache's dtype depends on chunks or batches.
+std::vector<Cell> some_cells() {
+  return {{kWhole, {0, 1, 2, 3, 4, 5, 6, 7}}, {64, {0, 1, 2, 3, 4, 5, 6, 7}}, {512, {1}}};
+}
+
 std::vector<Cell> all_cells() {
-  constexpr int32_t kWhole = 2048;  // more than all eight prompts together
   std::vector<Cell> cells;
   for (const int32_t max_step_tokens : {kWhole, 512, 64}) {
     cells.push_back({max_step_tokens, {0, 1, 2, 3, 4, 5, 6, 7}});
@@ -270,13 +280,15 @@ std::vector<std::string> available_specs() {
 }  // namespace
 
 TEST_CASE("Chunks, batches, prefix hits and backends change no token", "[invariance]") {
+  const DType kv_dtype = GENERATE(DType::kBF16, DType::kI8);
+  CAPTURE(dtype_name(kv_dtype));
   const PromptWriter writer;
   const std::vector<Ask> asks = eight_asks(writer);
   std::vector<Answer> expected;  // by the reference
   for (const std::string& spec : available_specs()) {
-    Machine machine(spec);
+    Machine machine(spec, kv_dtype);
     std::vector<Answer> first;  // by this backend
-    for (const Cell& cell : all_cells()) {
+    for (const Cell& cell : kv_dtype == DType::kBF16 ? all_cells() : some_cells()) {
       std::vector<Ask> batch_asks;
       for (const size_t i : cell.batch) batch_asks.push_back(asks[i]);
       Run run(machine, cell.max_step_tokens);
@@ -304,6 +316,8 @@ TEST_CASE("Chunks, batches, prefix hits and backends change no token", "[invaria
 }
 
 TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
+  const DType kv_dtype = GENERATE(DType::kBF16, DType::kI8);
+  CAPTURE(dtype_name(kv_dtype));
   const PromptWriter writer;
   std::vector<Ask> asks;
   for (int i = 1; i < 4; ++i) {
@@ -315,7 +329,7 @@ TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
   }
   for (const std::string& spec : available_specs()) {
     CAPTURE(spec);
-    Machine machine(spec);
+    Machine machine(spec, kv_dtype);
     const std::vector<Answer> expected = Run(machine, 64).answer(asks);
     const std::vector<Answer> actual = Run(machine, 64, /*num_blocks=*/8).answer(asks);
     int32_t num_preemptions = 0;
@@ -329,6 +343,8 @@ TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
 }
 
 TEST_CASE("Full attention keeps its tokens among MoBA sequences", "[invariance]") {
+  const DType kv_dtype = GENERATE(DType::kBF16, DType::kI8);
+  CAPTURE(dtype_name(kv_dtype));
   const PromptWriter writer;
   const auto ask = [&](int index, AttentionMode mode, int32_t top_k) {
     return Ask{.prompt = writer.write(index, 6, Ending::kQuestion),
@@ -341,7 +357,7 @@ TEST_CASE("Full attention keeps its tokens among MoBA sequences", "[invariance]"
                               ask(1, AttentionMode::kFull, 1), ask(1, AttentionMode::kMoba, 8)};
   std::vector<Answer> expected;
   for (const std::string& spec : available_specs()) {
-    Machine machine(spec);
+    Machine machine(spec, kv_dtype);
     std::vector<Answer> alone;
     for (const Ask& one : asks) alone.push_back(Run(machine, 1024).answer({one}).front());
     if (expected.empty()) expected = alone;

@@ -151,6 +151,11 @@ double attention_tolerance(const KvShape& shape, const std::vector<Piece>& piece
   }
   const double score_error = static_cast<double>(softmax_scale(shape)) *
                              static_cast<double>(shape.head_dim + 2) * kF32Roundoff * query * key;
+  // An int8 cache holds a row that is a little longer, and its values may be rounded to bf16.
+  if (shape.dtype == DType::kI8) {
+    return 1.01 * value *
+           (3 * kWeightRoundoff + 2 * score_error + 2 * (num_keys + 16) * kF32Roundoff);
+  }
   return value * (2 * kWeightRoundoff + 2 * score_error + 2 * (num_keys + 16) * kF32Roundoff);
 }
 

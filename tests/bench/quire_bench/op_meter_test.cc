@@ -53,6 +53,14 @@ TEST_CASE("Prefill with MoBA: positions 10 to 13", "[op_meter]") {
   CHECK((tokens_read == 10 || tokens_read == 14));
 }
 
+TEST_CASE("An int8 cache halves the elements and adds the scales", "[op_meter]") {
+  BenchOptions options = small_options(GENERATE("reference", "cpu"));
+  options.kv_dtype = DType::kI8;
+  options.top_k = 4;  // everything: 14 tokens
+  const OpWork work = only_case(options).work;
+  CHECK(work.kv_bytes == 14 * 2 * (4 + 2));
+}
+
 TEST_CASE("Prefill with MoBA that selects everything reads no centroid", "[op_meter]") {
   BenchOptions options = small_options("cpu");
   options.top_k = 4;
