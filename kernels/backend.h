@@ -18,6 +18,7 @@
 #include "kernels/ops/rope.h"
 #include "kernels/ops/sample.h"
 #include "kernels/ops/seal_blocks.h"
+#include "kernels/ops/seal_units.h"
 #include "kernels/ops/silu_mul.h"
 
 namespace quire {
@@ -58,6 +59,7 @@ class Backend {
   virtual void rope(const RopeParams&) = 0;
   virtual void append_kv(const AppendKvParams&) = 0;
   virtual void seal_blocks(const SealBlocksParams&) = 0;
+  virtual void seal_units(const SealUnitsParams&) = 0;
   virtual void moba_gate(const MobaGateParams&) = 0;
   virtual void moba_attention(const MobaAttentionParams&) = 0;
   virtual void full_attention(const FullAttentionParams&) = 0;

@@ -28,6 +28,11 @@ void verify_kv(const TensorCheck& check, const PagedKvView& kv, Extent& num_kv_h
   }
   check.tensor("kv.centroids", kv.centroids, {kBF16}, {&num_blocks, &num_kv_heads, &head_dim},
                kContiguous);
+  if (kv.unit_centroids.data != nullptr) {
+    Extent num_stages("num_stages");
+    check.tensor("kv.unit_centroids", kv.unit_centroids, {kBF16},
+                 {&num_stages, &num_blocks, &num_kv_heads, &head_dim}, kContiguous);
+  }
   check.that(block_size.value() >= 1 && num_kv_heads.value() >= 1,
              "block_size >= 1 and num_kv_heads >= 1");
 }
@@ -120,18 +125,30 @@ void verify(const SealBlocksParams& params) {
   check.tensor("block_ids", params.block_ids, {kI32}, {&num_sealed}, kContiguous);
 }
 
+void verify(const SealUnitsParams& params) {
+  const TensorCheck check("seal_units");
+  Extent num_kv_heads("num_kv_heads"), head_dim("head_dim"), num_units("num_units"), group("group");
+  verify_kv(check, params.kv, num_kv_heads, head_dim);
+  check.that(params.stage >= 0 && params.stage < params.kv.num_stages(),
+             "a stage of kv.unit_centroids, not " + std::to_string(params.stage));
+  check.tensor("members", params.members, {kI32}, {&num_units, &group}, kContiguous);
+  check.that(group.value() >= 1, "group >= 1");
+}
+
 void verify(const MobaGateParams& params) {
   const TensorCheck check("moba_gate");
   Extent num_tokens("num_tokens"), num_heads("num_heads"), head_dim("head_dim");
-  Extent num_kv_heads("num_kv_heads"), num_seqs("num_seqs"), max_top_k("max_top_k");
+  Extent num_kv_heads("num_kv_heads"), num_seqs("num_seqs"), max_selected("max_selected");
   check.tensor("query", params.query, {kBF16}, {&num_tokens, &num_heads, &head_dim});
   verify_kv(check, params.kv, num_kv_heads, head_dim);
   check.that(num_heads.value() % num_kv_heads.value() == 0,
              "num_heads to be a multiple of num_kv_heads");
   verify_batch(check, params.batch, num_seqs);
   check.tensor("top_k", params.top_k, {kI32}, {&num_seqs}, kContiguous);
-  check.tensor("selected", params.selected, {kI32}, {&num_tokens, &num_heads, &max_top_k});
-  check.that(max_top_k.value() >= 1, "max_top_k >= 1");
+  check.tensor("selected", params.selected, {kI32}, {&num_tokens, &num_heads, &max_selected});
+  check.that(max_selected.value() >= 1, "max_selected >= 1");
+  check.that(params.schedule.num_stages <= params.kv.num_stages(),
+             "kv.unit_centroids for " + std::to_string(params.schedule.num_stages) + " stages");
 }
 
 void verify(const MobaAttentionParams& params) {

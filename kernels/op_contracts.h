@@ -15,6 +15,7 @@ void verify(const RopeTableParams& params);
 void verify(const RopeParams& params);
 void verify(const AppendKvParams& params);
 void verify(const SealBlocksParams& params);
+void verify(const SealUnitsParams& params);
 void verify(const MobaGateParams& params);
 void verify(const MobaAttentionParams& params);
 void verify(const FullAttentionParams& params);

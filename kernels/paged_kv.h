@@ -26,10 +26,17 @@ struct PagedKvView {
   TensorView k_scales = {};  // [num_blocks, num_kv_heads, block_size] bf16; absent unless k is i8
   TensorView v_scales = {};  // [num_blocks, num_kv_heads, block_size] bf16; absent unless k is i8
 
+  // [num_stages, num_blocks, num_kv_heads, head_dim] bf16; absent without a selection schedule.
+  // [s, b] is valid iff block b is the last one of a complete unit of stage s.
+  TensorView unit_centroids = {};
+
   int64_t num_blocks() const { return k.shape[0]; }
   int64_t num_kv_heads() const { return k.shape[1]; }
   int64_t block_size() const { return k.shape[2]; }
   int64_t head_dim() const { return k.shape[3]; }
+  int64_t num_stages() const {
+    return unit_centroids.data == nullptr ? 0 : unit_centroids.shape[0];
+  }
   bool is_int8() const { return k.dtype == DType::kI8; }
 };
 

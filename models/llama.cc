@@ -58,18 +58,18 @@ struct StreamBuffers {
 
 struct AttentionBuffers {
   template <class Space>
-  AttentionBuffers(const ModelConfig& c, int64_t num_tokens, int64_t max_top_k, Space& space)
+  AttentionBuffers(const ModelConfig& c, int64_t num_tokens, int64_t max_selected, Space& space)
       : qkv(space.template take<float>(
             {num_tokens, (c.num_heads + 2 * c.num_kv_heads) * int64_t{c.head_dim}})),
         query(space.template take<BFloat16>({num_tokens, c.num_heads, c.head_dim})),
         key(space.template take<BFloat16>({num_tokens, c.num_kv_heads, c.head_dim})),
-        selected(space.template take<int32_t>({num_tokens, c.num_heads, max_top_k})),
+        selected(space.template take<int32_t>({num_tokens, c.num_heads, max_selected})),
         attended(space.template take<BFloat16>({num_tokens, c.num_heads, c.head_dim})) {}
 
   TensorView qkv;       // [num_tokens, (num_heads + 2 * num_kv_heads) * head_dim] f32
   TensorView query;     // [num_tokens, num_heads, head_dim] bf16, rotated
   TensorView key;       // [num_tokens, num_kv_heads, head_dim] bf16, rotated
-  TensorView selected;  // [num_tokens, num_heads, max_top_k] i32
+  TensorView selected;  // [num_tokens, num_heads, max_selected] i32
   TensorView attended;  // [num_tokens, num_heads, head_dim] bf16
 };
 
@@ -144,6 +144,9 @@ class Llama final : public Model {
   TensorView upload_weight(const std::string& name, std::initializer_list<int64_t> shape);
   std::unique_ptr<PackedWeight> pack(std::initializer_list<ConstTensorView> parts);
 
+  SelectionSchedule schedule() const {
+    return config_.moba ? config_.moba->schedule : SelectionSchedule{};
+  }
   void check_input(const ModelInput& input, std::span<const PagedKvView> layers) const;
   void run_attention(int32_t layer, const ModelInput& input, const PagedKvView& kv,
                      StreamBuffers& stream, Workspace& workspace);
@@ -216,7 +219,8 @@ size_t Llama::workspace_bytes(const StepLimits& limits) const {
   WorkspaceMeter meter;
   const StreamBuffers stream(config_, limits.max_tokens, meter);
   const size_t mark = meter.mark();
-  const AttentionBuffers attention(config_, limits.max_tokens, limits.max_top_k, meter);
+  const int64_t max_selected = schedule().max_selected(limits.max_top_k, INT64_MAX);
+  const AttentionBuffers attention(config_, limits.max_tokens, max_selected, meter);
   meter.rewind(mark);
   const MlpBuffers mlp(config_, limits.max_tokens, meter);
   meter.rewind(mark);
@@ -251,7 +255,7 @@ void Llama::check_input(const ModelInput& input, std::span<const PagedKvView> la
       << input.slots.shape[0];
   QUIRE_CHECK(input.num_moba_seqs >= 0 && input.num_moba_seqs <= input.batch.num_seqs())
       << input.num_moba_seqs << " MoBA sequences of " << input.batch.num_seqs();
-  QUIRE_CHECK(input.max_top_k >= 1) << "max_top_k " << input.max_top_k;
+  QUIRE_CHECK(input.max_selected >= 1) << "max_selected " << input.max_selected;
   for (const PagedKvView& kv : layers) {
     QUIRE_CHECK(kv.num_kv_heads() == config_.num_kv_heads && kv.head_dim() == config_.head_dim)
         << "cache of " << kv.num_kv_heads() << " heads of " << kv.head_dim() << ", expected "
@@ -264,7 +268,7 @@ void Llama::check_input(const ModelInput& input, std::span<const PagedKvView> la
 void Llama::run_attention(int32_t layer, const ModelInput& input, const PagedKvView& kv,
                           StreamBuffers& stream, Workspace& workspace) {
   const LayerWeights& w = layers_[static_cast<size_t>(layer)];
-  AttentionBuffers buffers(config_, input.tokens.shape[0], input.max_top_k, workspace);
+  AttentionBuffers buffers(config_, input.tokens.shape[0], input.max_selected, workspace);
   backend_.rms_norm({.x = stream.residual,
                      .delta = layer == 0 ? ConstTensorView{} : stream.delta,
                      .weight = w.attention_norm,
@@ -286,6 +290,12 @@ void Llama::run_attention(int32_t layer, const ModelInput& input, const PagedKvV
   if (input.sealing_blocks.num_elements() > 0 && input.sealing_blocks.rank == 1) {
     backend_.seal_blocks({.kv = kv, .block_ids = input.sealing_blocks});
   }
+  for (int32_t stage = 0; stage < schedule().num_stages; ++stage) {
+    const ConstTensorView& members = input.sealing_units[static_cast<size_t>(stage)];
+    if (members.rank == 2 && members.shape[0] > 0) {
+      backend_.seal_units({.kv = kv, .stage = stage, .members = members});
+    }
+  }
   attend(layer, input, kv, buffers);
   backend_.matmul(
       {.a = merge_heads(buffers.attended), .weight = w.output.get(), .out = stream.delta});
@@ -305,7 +315,8 @@ void Llama::attend(int32_t layer, const ModelInput& input, const PagedKvView& kv
                         .kv = kv,
                         .batch = batch,
                         .top_k = input.top_k,
-                        .selected = buffers.selected});
+                        .selected = buffers.selected,
+                        .schedule = schedule()});
     backend_.moba_attention({.query = buffers.query,
                              .kv = kv,
                              .batch = batch,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -20,17 +21,20 @@ struct ModelInput {
   ConstTensorView slots;           // [num_tokens] i64, block id * block_size + offset
   RaggedBatchView batch;           // all sequences of the step
   int32_t num_moba_seqs = 0;       // the first so many sequences of `batch` run with MoBA
-  int32_t max_top_k = 1;           // largest entry of top_k
+  int32_t max_selected = 1;        // the most blocks that a token of theirs may select
   ConstTensorView top_k;           // [num_moba_seqs] i32
   ConstTensorView sealing_blocks;  // [num_sealing] i32 block ids that this step fills
-  ConstTensorView logit_rows;      // [num_logit_rows] i32 rows whose logits are wanted, ascending
+  // Of each stage of the selection schedule: [num_units, group] i32 block ids of the units that
+  // this step completes.
+  std::array<ConstTensorView, SelectionSchedule::kMaxStages> sealing_units;
+  ConstTensorView logit_rows;  // [num_logit_rows] i32 rows whose logits are wanted, ascending
 };
 
 /// Upper bounds of one step, from which scratch memory is sized once.
 struct StepLimits {
   int32_t max_tokens = 0;
   int32_t max_logit_rows = 0;
-  int32_t max_top_k = 1;
+  int32_t max_top_k = 1;  // of a sequence
 };
 
 /// A loaded model. Stateless after loading: forward writes only to the workspace and, through

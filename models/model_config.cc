@@ -1,7 +1,11 @@
 #include "models/model_config.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <charconv>
 #include <cmath>
+#include <cstdint>
 
 #include "models/model_registry.h"
 #include "models/strict_json.h"
@@ -25,6 +29,9 @@ constexpr IntRange kHeadDim{2, 1024};
 constexpr IntRange kMaxPositions{1, 1 << 30};
 constexpr IntRange kBlockSize{1, 1 << 16};
 constexpr IntRange kTopK{1, 1 << 16};
+constexpr IntRange kStageFrom{1, INT32_MAX};
+constexpr IntRange kStageTopK{0, kTopK.max};  // 0: absent
+constexpr IntRange kGroup{2, SelectionSchedule::kMaxGroup};
 constexpr double kMaxRopeTheta = 1e15;
 
 /// A field that changes the mathematics, with the only value that this code computes.
@@ -118,14 +125,41 @@ AttentionMode parse_attention_mode(const JsonFields& moba, std::string_view key)
   moba.fail(key, "expected \"moba\" or \"full\", got \"" + mode.substr(0, 100) + "\"");
 }
 
+void add_stage(SelectionSchedule& schedule, const SelectionStage& stage) {
+  if (schedule.num_stages == SelectionSchedule::kMaxStages) {
+    throw LoadError("moba.schedule: more than " + std::to_string(SelectionSchedule::kMaxStages) +
+                    " stages");
+  }
+  schedule.stages[static_cast<size_t>(schedule.num_stages++)] = stage;
+}
+
+SelectionSchedule parse_schedule(const JsonFields& moba, std::string_view source_name) {
+  SelectionSchedule schedule;
+  const Json* stages = moba.find("schedule");
+  if (stages == nullptr) return schedule;
+  if (!stages->is_array()) {
+    moba.fail("schedule", "expected a list of stages, got " + describe_json(*stages));
+  }
+  for (const Json& stage : *stages) {
+    const JsonFields fields(stage, source_name, "moba.schedule.");
+    fields.refuse_other_keys({"from", "group", "top_k"});
+    add_stage(schedule, {.from = fields.integer("from", kStageFrom),
+                         .group = fields.integer("group", kGroup),
+                         .top_k = fields.optional_integer("top_k", kTopK).value_or(0)});
+  }
+  return schedule;
+}
+
 /// Our own section, so an unknown key in it is a misspelt one.
 MobaConfig parse_moba(const Json& section, std::string_view source_name, int32_t num_layers) {
   const JsonFields fields(section, source_name, "moba.");
-  fields.refuse_other_keys({"block_size", "top_k", "full_attention_layers", "prefill", "decode"});
+  fields.refuse_other_keys(
+      {"block_size", "top_k", "full_attention_layers", "schedule", "prefill", "decode"});
   MobaConfig moba;
   moba.block_size = fields.integer("block_size", kBlockSize);
   moba.top_k = fields.integer("top_k", kTopK);
   moba.full_attention_layers = fields.integers("full_attention_layers", {0, num_layers - 1});
+  moba.schedule = parse_schedule(fields, source_name);
   moba.prefill = parse_attention_mode(fields, "prefill");
   moba.decode = parse_attention_mode(fields, "decode");
   return moba;
@@ -232,6 +266,42 @@ ModelConfig load_model_config(const std::filesystem::path& model_dir) {
   return config;
 }
 
+SelectionSchedule parse_selection_schedule(std::string_view text, std::string_view source_name) {
+  SelectionSchedule schedule;
+  if (text == "none") return schedule;
+  const auto refuse = [&]() {
+    throw LoadError(std::string(source_name) + ": expected FROM:GROUP[:TOP_K],… or none, got \"" +
+                    std::string(text.substr(0, 100)) + "\"");
+  };
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    std::array<int32_t, 3> numbers{};
+    size_t count = 0;
+    for (const char* at = text.data() + begin; count < numbers.size(); ++at) {
+      const auto [stop, error] = std::from_chars(at, text.data() + end, numbers[count]);
+      if (error != std::errc() || numbers[count] < 1) refuse();
+      ++count;
+      at = stop;
+      if (at == text.data() + end) break;
+      if (*at != ':' || count == numbers.size()) refuse();
+    }
+    if (count < 2) refuse();
+    add_stage(schedule, {.from = numbers[0], .group = numbers[1], .top_k = numbers[2]});
+    begin = end + 1;
+  }
+  return schedule;
+}
+
+std::string schedule_text(const SelectionSchedule& schedule) {
+  std::string text;
+  for (int32_t s = 0; s < schedule.num_stages; ++s) {
+    const SelectionStage& stage = schedule.stages[static_cast<size_t>(s)];
+    text += (s == 0 ? "" : ",") + std::to_string(stage.from) + ':' + std::to_string(stage.group);
+    if (stage.top_k > 0) text += ':' + std::to_string(stage.top_k);
+  }
+  return text.empty() ? "none" : text;
+}
+
 void check_moba_config(const ModelConfig& config) {
   if (!config.moba) return;
   const MobaConfig& moba = *config.moba;
@@ -242,6 +312,23 @@ void check_moba_config(const ModelConfig& config) {
   };
   check_range("block_size", moba.block_size, kBlockSize);
   check_range("top_k", moba.top_k, kTopK);
+  SelectionStage previous;
+  for (int32_t s = 0; s < moba.schedule.num_stages; ++s) {
+    const SelectionStage& stage = moba.schedule.stages[static_cast<size_t>(s)];
+    check_range("schedule.from", stage.from, kStageFrom);
+    check_range("schedule.group", stage.group, kGroup);
+    check_range("schedule.top_k", stage.top_k, kStageTopK);
+    if (!std::has_single_bit(static_cast<uint32_t>(stage.group))) {
+      throw LoadError("moba.schedule.group: " + std::to_string(stage.group) +
+                      " is not a power of two");
+    }
+    if (stage.from <= previous.from || stage.group <= previous.group) {
+      throw LoadError("moba.schedule: from and group must grow from stage to stage: " +
+                      std::to_string(stage.from) + ":" + std::to_string(stage.group) + " after " +
+                      std::to_string(previous.from) + ":" + std::to_string(previous.group));
+    }
+    previous = stage;
+  }
   for (size_t i = 0; i < moba.full_attention_layers.size(); ++i) {
     const int32_t layer = moba.full_attention_layers[i];
     check_range("full_attention_layers", layer, {0, config.num_layers - 1});

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/selection_schedule.h"
+
 namespace quire {
 
 /// A model folder that cannot be used: missing or lying files, shapes that do not fit, fields that
@@ -25,6 +27,7 @@ struct MobaConfig {
   int32_t block_size = 64;  // tokens per block: paging, sharing and selection unit
   int32_t top_k = 8;        // blocks per (token, head), the current block included; >= 1
   std::vector<int32_t> full_attention_layers = {};  // always run full attention; ascending
+  SelectionSchedule schedule = {};                  // larger selection units for later tokens
   AttentionMode prefill = AttentionMode::kMoba;
   AttentionMode decode = AttentionMode::kMoba;
 
@@ -61,6 +64,14 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view sour
 /// config.json of a folder; the end-of-sequence ids of generation_config.json, where there is one,
 /// are added to its own.
 ModelConfig load_model_config(const std::filesystem::path& model_dir);
+
+/// A schedule as text: "FROM:GROUP" or "FROM:GROUP:TOP_K", several with commas between them, like
+/// "1048576:4,4194304:16:6"; "none" for no schedule. Throws LoadError, beginning with
+/// `source_name`, for anything else; check_moba_config checks the numbers.
+SelectionSchedule parse_selection_schedule(std::string_view text, std::string_view source_name);
+
+/// The same text, from a schedule.
+std::string schedule_text(const SelectionSchedule& schedule);
 
 /// Throws LoadError unless `config.moba` (which may have come from settings rather than from the
 /// folder) is in range and names existing layers. Nothing to check if it is absent.

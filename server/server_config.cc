@@ -43,6 +43,8 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
   app.add_option("--max-model-len", config.max_model_len,
                  "tokens of prompt and completion; 0: the model's, or what the KV pool holds")
       ->check(CLI::Range(0, 1 << 30));
+  app.add_flag("--beyond-model-len", config.beyond_model_len,
+               "let --max-model-len exceed the positions that the model was made for");
   add_size_option(app, "--kv-cache-memory", config.kv_cache_memory, 0,
                   "bytes of the KV pool, like 8GiB; 0: half of the free memory");
   app.add_option("--kv-dtype", config.kv_dtype,
@@ -61,6 +63,9 @@ void add_attention_options(CLI::App& app, ServerConfig& config) {
       ->check(CLI::Range(1, 65536));
   app.add_option("--moba-top-k", config.moba_top_k, "blocks per token and head")
       ->check(CLI::Range(1, 65536));
+  app.add_option(
+      "--moba-schedule", config.moba_schedule,
+      "larger units for later tokens: FROM:GROUP[:TOP_K],… in tokens, blocks, units; or none");
   app.add_option("--moba-full-layers", config.moba_full_layers, "layers that run full attention")
       ->delimiter(',');
   app.add_option("--moba-prefill", config.moba_prefill, "moba or full")->check(modes);

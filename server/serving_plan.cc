@@ -10,7 +10,9 @@ namespace {
 constexpr double kAutoMemoryShare = 0.5;     // of what is available
 constexpr int64_t kMaxAutoFullRequests = 4;  // more pool than that is not taken unasked
 constexpr uint64_t kFallbackMemoryBytes = uint64_t{1} << 30;
-constexpr int32_t kMaxTopK = 256;  // of a request; scratch memory grows with it
+// Of a request; scratch memory grows with the blocks that a token may select.
+constexpr int32_t kMaxTopK = 256;
+constexpr int32_t kMaxSelectedBlocks = 4096;
 
 std::string model_name(const ServerConfig& config) {
   if (!config.served_model_name.empty()) return config.served_model_name;
@@ -28,7 +30,7 @@ std::string fingerprint(const ModelConfig& model, const MobaConfig& moba, DType 
       name + '/' + model.architecture + '/' + std::to_string(model.num_layers) + '/' +
       std::to_string(model.hidden_size) + '/' + std::to_string(model.vocab_size) + '/' +
       std::to_string(moba.block_size) + '/' + std::to_string(moba.top_k) + '/' +
-      std::to_string(static_cast<int>(moba.prefill)) +
+      schedule_text(moba.schedule) + '/' + std::to_string(static_cast<int>(moba.prefill)) +
       std::to_string(static_cast<int>(moba.decode)) + '/' + std::string(dtype_name(kv_dtype)) +
       "/" QUIRE_VERSION;
   for (const char c : facts) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
@@ -67,10 +69,11 @@ int64_t choose_num_blocks(const ServerConfig& config, const KvStorage::Shape& sh
 
 int32_t choose_model_len(const ServerConfig& config, const ModelConfig& model,
                          int64_t num_pool_tokens) {
-  if (config.max_model_len > model.max_position_embeddings) {
+  if (config.max_model_len > model.max_position_embeddings && !config.beyond_model_len) {
     throw std::runtime_error("--max-model-len: " + std::to_string(config.max_model_len) +
                              " is more than the model's context of " +
-                             std::to_string(model.max_position_embeddings));
+                             std::to_string(model.max_position_embeddings) +
+                             "; --beyond-model-len allows it");
   }
   if (config.max_model_len > num_pool_tokens) {
     throw std::runtime_error("--max-model-len: " + std::to_string(config.max_model_len) +
@@ -79,6 +82,14 @@ int32_t choose_model_len(const ServerConfig& config, const ModelConfig& model,
   }
   if (config.max_model_len > 0) return config.max_model_len;
   return static_cast<int32_t>(std::min<int64_t>(model.max_position_embeddings, num_pool_tokens));
+}
+
+int32_t choose_max_top_k(const MobaConfig& moba) {
+  int32_t max_top_k = kMaxTopK;
+  while (max_top_k > 1 && moba.schedule.max_selected(max_top_k, INT64_MAX) > kMaxSelectedBlocks) {
+    max_top_k /= 2;
+  }
+  return std::max(max_top_k, moba.top_k);
 }
 
 HttpServerConfig http_config(const ServerConfig& config) {
@@ -107,6 +118,9 @@ MobaConfig choose_moba(const ServerConfig& config, ModelConfig model) {
       MobaConfig{.prefill = AttentionMode::kFull, .decode = AttentionMode::kFull});
   if (config.moba_block_size) moba.block_size = *config.moba_block_size;
   if (config.moba_top_k) moba.top_k = *config.moba_top_k;
+  if (!config.moba_schedule.empty()) {
+    moba.schedule = parse_selection_schedule(config.moba_schedule, "--moba-schedule");
+  }
   if (config.has_full_layers) moba.full_attention_layers = config.moba_full_layers;
   moba.prefill = mode_of(config.moba_prefill, moba.prefill);
   moba.decode = mode_of(config.moba_decode, moba.decode);
@@ -124,6 +138,7 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
              .num_kv_heads = model.num_kv_heads,
              .block_size = plan.moba.block_size,
              .head_dim = model.head_dim,
+             .num_stages = plan.moba.schedule.num_stages,
              .dtype = config.kv_dtype == "int8" ? DType::kI8 : DType::kBF16};
   const int64_t wanted_len =
       config.max_model_len > 0 ? config.max_model_len : model.max_position_embeddings;
@@ -149,7 +164,7 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
   engine.max_num_seqs = config.max_num_seqs;
   engine.max_step_tokens = config.max_step_tokens;
   engine.max_step_seconds = config.max_step_ms / 1000;
-  engine.max_top_k = std::max(kMaxTopK, plan.moba.top_k);
+  engine.max_top_k = choose_max_top_k(plan.moba);
   engine.max_queued_requests = config.max_queued_requests;
   engine.max_queued_tokens = config.max_queued_tokens;
   engine.enable_prefix_cache = !config.no_prefix_cache;

@@ -19,7 +19,8 @@ int64_t centroid_elements(const KvStorage::Shape& shape) {
 }  // namespace
 
 int64_t KvStorage::bytes_per_block(const Shape& shape) {
-  const int64_t num_bf16 = 2 * scale_elements(shape) + centroid_elements(shape);
+  const int64_t num_bf16 =
+      2 * scale_elements(shape) + (1 + shape.num_stages) * centroid_elements(shape);
   return shape.num_layers * (2 * tile_elements(shape) * element_bytes(shape.dtype) +
                              num_bf16 * element_bytes(DType::kBF16));
 }
@@ -52,6 +53,10 @@ PagedKvView KvStorage::make_layer(Backend& backend) {
   view.k = allocate(shape_.dtype, {blocks, heads, shape_.block_size, shape_.head_dim});
   view.v = allocate(shape_.dtype, {blocks, heads, shape_.block_size, shape_.head_dim});
   view.centroids = allocate(DType::kBF16, {blocks, heads, shape_.head_dim});
+  if (shape_.num_stages > 0) {
+    view.unit_centroids =
+        allocate(DType::kBF16, {shape_.num_stages, blocks, heads, shape_.head_dim});
+  }
   if (shape_.dtype == DType::kI8) {
     view.k_scales = allocate(DType::kBF16, {blocks, heads, shape_.block_size});
     view.v_scales = allocate(DType::kBF16, {blocks, heads, shape_.block_size});

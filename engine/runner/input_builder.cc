@@ -21,6 +21,13 @@ struct Chunk {
   /// Logical blocks [first_sealing, end_sealing) become full in this chunk.
   int32_t first_sealing(int32_t block_size) const { return first_pos / block_size; }
   int32_t end_sealing(int32_t block_size) const { return end_pos / block_size; }
+  /// So are units [first_unit, end_unit) of `group` blocks.
+  int32_t first_unit(int32_t block_size, int32_t group) const {
+    return first_sealing(block_size) / group;
+  }
+  int32_t end_unit(int32_t block_size, int32_t group) const {
+    return end_sealing(block_size) / group;
+  }
 };
 
 Chunk chunk_of(const ScheduledSequence& entry) {
@@ -57,7 +64,8 @@ void fill_slots(const BlockTable& table, const Chunk& chunk, int32_t block_size,
 
 }  // namespace
 
-InputBuilder::InputBuilder(int32_t block_size) : block_size_(block_size) {
+InputBuilder::InputBuilder(int32_t block_size, const SelectionSchedule& schedule)
+    : block_size_(block_size), schedule_(schedule) {
   QUIRE_CHECK(block_size > 0) << "block_size " << block_size;
 }
 
@@ -70,10 +78,11 @@ void InputBuilder::measure(const StepPlan& plan) {
   QUIRE_CHECK(!plan.empty()) << "a step without sequences";
   num_seqs_ = static_cast<int64_t>(plan.sequences.size());
   num_moba_seqs_ = 0;
-  max_top_k_ = 1;
+  max_selected_ = 1;
   max_query_len_ = 0;
   max_kv_len_ = 0;
   size_t num_tokens = 0, num_sealing = 0, num_logit_rows = 0;
+  std::array<size_t, SelectionSchedule::kMaxStages> num_members{};
   bool seen_full = false;
   for (const ScheduledSequence& entry : plan.sequences) {
     check_entry(entry, block_size_);
@@ -81,6 +90,12 @@ void InputBuilder::measure(const StepPlan& plan) {
     num_tokens += static_cast<size_t>(chunk.num_tokens());
     num_sealing +=
         static_cast<size_t>(chunk.end_sealing(block_size_) - chunk.first_sealing(block_size_));
+    for (int32_t s = 0; s < schedule_.num_stages; ++s) {
+      const auto stage = static_cast<size_t>(s);
+      const int32_t group = schedule_.stages[stage].group;
+      num_members[stage] += static_cast<size_t>(
+          (chunk.end_unit(block_size_, group) - chunk.first_unit(block_size_, group)) * group);
+    }
     num_logit_rows += entry.samples ? 1 : 0;
     max_query_len_ = std::max(max_query_len_, chunk.num_tokens());
     max_kv_len_ = std::max(max_kv_len_, chunk.end_pos);
@@ -90,7 +105,8 @@ void InputBuilder::measure(const StepPlan& plan) {
     }
     QUIRE_CHECK(!seen_full) << "a MoBA sequence after one with full attention";
     ++num_moba_seqs_;
-    max_top_k_ = std::max(max_top_k_, entry.top_k);
+    const int64_t selected = schedule_.max_selected(entry.top_k, chunk.end_pos);
+    max_selected_ = std::max(max_selected_, static_cast<int32_t>(selected));
   }
   max_blocks_ = (max_kv_len_ - 1) / block_size_ + 1;
 
@@ -105,6 +121,9 @@ void InputBuilder::measure(const StepPlan& plan) {
   top_k_ = arrays_.add<int32_t>(static_cast<size_t>(num_moba_seqs_));
   sealing_blocks_ = arrays_.add<int32_t>(num_sealing);
   logit_rows_ = arrays_.add<int32_t>(num_logit_rows);
+  for (size_t stage = 0; stage < num_members.size(); ++stage) {
+    sealing_units_[stage] = arrays_.add<int32_t>(num_members[stage]);
+  }
 }
 
 void InputBuilder::fill(const StepPlan& plan) {
@@ -117,6 +136,11 @@ void InputBuilder::fill(const StepPlan& plan) {
   int32_t* top_k = arrays_.host(top_k_).data();
   int32_t* sealing_blocks = arrays_.host(sealing_blocks_).data();
   int32_t* logit_rows = arrays_.host(logit_rows_).data();
+
+  std::array<int32_t*, SelectionSchedule::kMaxStages> sealing_units{};
+  for (size_t stage = 0; stage < sealing_units.size(); ++stage) {
+    sealing_units[stage] = arrays_.host(sealing_units_[stage]).data();
+  }
 
   int32_t row = 0;
   *cu_query_lens++ = 0;
@@ -137,6 +161,15 @@ void InputBuilder::fill(const StepPlan& plan) {
     for (int32_t block = chunk.first_sealing(block_size_); block < chunk.end_sealing(block_size_);
          ++block) {
       *sealing_blocks++ = to_index(block_ids[block]);
+    }
+    for (int32_t s = 0; s < schedule_.num_stages; ++s) {
+      const auto stage = static_cast<size_t>(s);
+      const int32_t group = schedule_.stages[stage].group;
+      const int32_t first = chunk.first_unit(block_size_, group) * group;
+      const int32_t end = chunk.end_unit(block_size_, group) * group;
+      for (int32_t block = first; block < end; ++block) {
+        *sealing_units[stage]++ = to_index(block_ids[block]);
+      }
     }
     row += chunk.num_tokens();
     *cu_query_lens++ = row;
@@ -162,10 +195,17 @@ ModelInput InputBuilder::input(const void* device_base) const {
   input.batch.max_query_len = max_query_len_;
   input.batch.max_kv_len = max_kv_len_;
   input.num_moba_seqs = num_moba_seqs_;
-  input.max_top_k = max_top_k_;
+  input.max_selected = max_selected_;
   input.top_k = vector(top_k_);
   input.sealing_blocks = vector(sealing_blocks_);
   input.logit_rows = vector(logit_rows_);
+  for (int32_t s = 0; s < schedule_.num_stages; ++s) {
+    const auto stage = static_cast<size_t>(s);
+    const int64_t group = schedule_.stages[stage].group;
+    const auto num_members = static_cast<int64_t>(sealing_units_[stage].num_elements);
+    input.sealing_units[stage] =
+        PackedArrays::device_view(device_base, sealing_units_[stage], {num_members / group, group});
+  }
   return input;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -17,7 +18,8 @@ namespace quire {
 /// one memcpy: a sequence of a million tokens has 16K blocks, and every decode step needs them.
 class InputBuilder {
  public:
-  explicit InputBuilder(int32_t block_size);
+  /// `schedule`: the model's.
+  explicit InputBuilder(int32_t block_size, const SelectionSchedule& schedule = {});
 
   /// Replaces the previous step's arrays. Throws ContractError for a plan that is not one: empty,
   /// full before MoBA, blocks missing, or sampling before the newest token is computed.
@@ -38,6 +40,7 @@ class InputBuilder {
   void fill(const StepPlan& plan);
 
   int32_t block_size_;
+  SelectionSchedule schedule_;
   PackedArrays arrays_;
   PackedArray<int32_t> tokens_;          // [num_tokens]
   PackedArray<int32_t> positions_;       // [num_tokens]
@@ -48,10 +51,12 @@ class InputBuilder {
   PackedArray<int32_t> top_k_;           // [num_moba_seqs]
   PackedArray<int32_t> sealing_blocks_;  // [num_sealing]
   PackedArray<int32_t> logit_rows_;      // [num_logit_rows]
+  // [num_units, group] of each stage
+  std::array<PackedArray<int32_t>, SelectionSchedule::kMaxStages> sealing_units_;
   int64_t num_seqs_ = 0;
   int64_t max_blocks_ = 0;  // blocks of the longest sequence of the step
   int32_t num_moba_seqs_ = 0;
-  int32_t max_top_k_ = 1;
+  int32_t max_selected_ = 1;
   int32_t max_query_len_ = 0;
   int32_t max_kv_len_ = 0;
 };

@@ -1,6 +1,13 @@
 #include "engine/runner/model_runner.h"
 
 namespace quire {
+namespace {
+
+SelectionSchedule schedule_of(const ModelConfig& config) {
+  return config.moba ? config.moba->schedule : SelectionSchedule{};
+}
+
+}  // namespace
 
 ModelRunner::ModelRunner(Backend& backend, Model& model, const KvStorage& storage,
                          const StepLimits& limits)
@@ -9,7 +16,7 @@ ModelRunner::ModelRunner(Backend& backend, Model& model, const KvStorage& storag
       storage_(storage),
       limits_(limits),
       workspace_(backend.allocate(model.workspace_bytes(limits))),
-      input_builder_(storage.shape().block_size),
+      input_builder_(storage.shape().block_size, schedule_of(model.config())),
       sampler_(backend, limits.max_logit_rows, model.config().vocab_size) {
   const ModelConfig& config = model.config();
   const KvStorage::Shape& shape = storage.shape();
@@ -18,6 +25,9 @@ ModelRunner::ModelRunner(Backend& backend, Model& model, const KvStorage& storag
       << "KV storage of " << shape.num_layers << " layers, " << shape.num_kv_heads << " heads of "
       << shape.head_dim << "; the model has " << config.num_layers << ", " << config.num_kv_heads
       << ", " << config.head_dim;
+  QUIRE_CHECK(shape.num_stages == schedule_of(config).num_stages)
+      << "KV storage for " << shape.num_stages << " stages of selection; the model has "
+      << schedule_of(config).num_stages;
 }
 
 std::span<const SampledToken> ModelRunner::run_step(const StepPlan& plan) {

@@ -281,9 +281,13 @@ void Scheduler::account_attention(Sequence& sequence, const ScheduledSequence& e
   const int64_t num_moba_layers = is_moba ? config_.num_layers - num_full_layers : 0;
   int64_t available = 0, selected = 0;
   for (int32_t i = 0; i < entry.num_tokens; ++i) {
-    const int64_t num_blocks = (sequence.num_computed_tokens + i) / cache_.block_size() + 1;
+    const int64_t position = int64_t{sequence.num_computed_tokens} + i;
+    const int64_t num_blocks = position / cache_.block_size() + 1;
+    const auto rule = config_.moba.schedule.rule_at(position, entry.top_k);
+    // Whole units of history, and the blocks of its own unit up to the token's.
+    const int64_t num_own = (num_blocks - 1) % rule.group + 1;
     available += num_blocks;
-    selected += std::min<int64_t>(entry.top_k, num_blocks);
+    selected += std::min(num_blocks, (int64_t{rule.top_k} - 1) * rule.group + num_own);
   }
   const int64_t attended =
       selected * num_moba_layers + available * (config_.num_layers - num_moba_layers);

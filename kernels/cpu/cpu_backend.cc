@@ -53,6 +53,7 @@ class CpuBackend final : public Backend {
   void rope(const RopeParams& p) override { run(p, cpu::rope); }
   void append_kv(const AppendKvParams& p) override { run(p, cpu::append_kv); }
   void seal_blocks(const SealBlocksParams& p) override { run(p, cpu::seal_blocks); }
+  void seal_units(const SealUnitsParams& p) override { run(p, cpu::seal_units); }
   void moba_gate(const MobaGateParams& p) override { run(p, cpu::moba_gate); }
   void moba_attention(const MobaAttentionParams& p) override { run(p, cpu::moba_attention); }
   void full_attention(const FullAttentionParams& p) override { run(p, cpu::full_attention); }

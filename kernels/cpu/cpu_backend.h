@@ -18,6 +18,7 @@ void rope_table(const RopeTableParams& params);
 void rope(const RopeParams& params);
 void append_kv(const AppendKvParams& params);
 void seal_blocks(const SealBlocksParams& params);
+void seal_units(const SealUnitsParams& params);
 void moba_gate(const MobaGateParams& params);
 void moba_attention(const MobaAttentionParams& params);
 void full_attention(const FullAttentionParams& params);

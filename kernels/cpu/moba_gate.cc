@@ -9,6 +9,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/gate_scan.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/selection_stages.h"
 
 // Scores of a tile of rows against a tile of centroids, folded into a running top-k per row: the
 // scores of a million-token document are never all there at once. A score reaches memory only if it
@@ -122,16 +123,12 @@ class ScreenedHistories {
   std::vector<std::optional<ScreenedKeys>> keys_;
 };
 
-}  // namespace
-
-void moba_gate(const MobaGateParams& params) {
-  std::vector<SequenceRows> sequences = read_batch(params.batch, params.kv, params.query.shape[0]);
-  const int32_t* top_k = params.top_k.data_as<int32_t>();
+/// Everything but the schedule: a row chooses among blocks.
+void select_blocks(const MobaGateParams& params, const std::vector<SequenceRows>& sequences) {
   const int64_t group_size = params.query.shape[1] / params.kv.num_kv_heads();
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    sequences[s].top_k = top_k[s];
-    QUIRE_CHECK(top_k[s] >= 1 && top_k[s] <= params.selected.shape[2])
-        << "top_k " << top_k[s] << " of " << params.selected.shape[2];
+  for (const SequenceRows& sequence : sequences) {
+    QUIRE_CHECK(sequence.top_k <= params.selected.shape[2])
+        << "top_k " << sequence.top_k << " of " << params.selected.shape[2];
   }
   const std::vector<RowTile> tiles =
       make_row_tiles(sequences, params.kv.num_kv_heads(), group_size, kTileRows);
@@ -159,6 +156,24 @@ void moba_gate(const MobaGateParams& params) {
       write_selection(params, rows, r, tile.sequence->top_k, parts[first].tops.keys(r));
     }
   });
+}
+
+}  // namespace
+
+void moba_gate(const MobaGateParams& params) {
+  std::vector<SequenceRows> sequences = read_batch(params.batch, params.kv, params.query.shape[0]);
+  const int32_t* top_k = params.top_k.data_as<int32_t>();
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    QUIRE_CHECK(top_k[s] >= 1) << "top_k " << top_k[s];
+    sequences[s].top_k = top_k[s];
+  }
+  if (params.schedule.num_stages == 0) return select_blocks(params, sequences);
+  for (int32_t stage = -1; stage < params.schedule.num_stages; ++stage) {
+    const StageRows part(params, sequences, stage);
+    if (part.is_empty()) continue;
+    select_blocks(part.params(), part.rows());
+    part.expand();
+  }
 }
 
 }  // namespace quire::cpu

@@ -28,7 +28,8 @@ void seal_blocks(const SealBlocksParams& params) {
     QUIRE_CHECK(block >= 0 && block < kv.num_blocks())
         << "block " << block << " of " << kv.num_blocks();
     // The contract's order, per dimension: runs of kCentroidRun tokens, then the runs.
-    std::vector<float> sum(static_cast<size_t>(head_dim), 0.0f), sub_sum(sum.size()), key(sum.size());
+    std::vector<float> sum(static_cast<size_t>(head_dim), 0.0f), sub_sum(sum.size()),
+        key(sum.size());
     for (int64_t run = 0; run < block_size; run += kCentroidRun) {
       std::fill(sub_sum.begin(), sub_sum.end(), 0.0f);
       for (int64_t j = run; j < std::min<int64_t>(run + kCentroidRun, block_size); ++j) {

@@ -14,6 +14,7 @@
 #include "kernels/ops/rope.h"
 #include "kernels/ops/sample.h"
 #include "kernels/ops/seal_blocks.h"
+#include "kernels/ops/seal_units.h"
 #include "kernels/ops/silu_mul.h"
 
 namespace quire {
@@ -29,10 +30,10 @@ constexpr bool are_kernel_arguments() {
 }
 
 static_assert(are_kernel_arguments<TensorView, ConstTensorView, PagedKvView, RaggedBatchView>());
-static_assert(
-    are_kernel_arguments<AppendKvParams, EmbeddingParams, FullAttentionParams, MatmulParams,
-                         MobaAttentionParams, MobaGateParams, RmsNormParams, RopeParams,
-                         RopeTableParams, SampleParams, SealBlocksParams, SiluMulParams>());
+static_assert(are_kernel_arguments<AppendKvParams, EmbeddingParams, FullAttentionParams,
+                                   MatmulParams, MobaAttentionParams, MobaGateParams, RmsNormParams,
+                                   RopeParams, RopeTableParams, SampleParams, SealBlocksParams,
+                                   SealUnitsParams, SiluMulParams>());
 
 }  // namespace
 }  // namespace quire

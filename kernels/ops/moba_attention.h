@@ -17,7 +17,7 @@ struct MobaAttentionParams {
   ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16
   PagedKvView kv;         // k and v are read, and their scales
   RaggedBatchView batch;
-  ConstTensorView selected;  // [num_tokens, num_heads, max_top_k] i32 logical block indices
+  ConstTensorView selected;  // [num_tokens, num_heads, max_selected] i32 logical block indices
   float softmax_scale = 0;   // head_dim^-0.5 unless the model says otherwise
   TensorView out;            // [num_tokens, num_heads, head_dim] bf16 or f32, no alias
 };

@@ -1,25 +1,32 @@
 #pragma once
 
 #include "kernels/paged_kv.h"
+#include "kernels/selection_schedule.h"
 
 namespace quire {
 
 /// MoBA's routing (arXiv 2502.13189). For the token at position p of sequence s and query head h,
-/// with g = h / group_size and b = p / block_size (the current block):
-///   score[i] = < query[t, h, :], centroids[block_table[i], g, :] >   for every i < b, f32
-///   history  = the min(top_k[s] - 1, b) blocks with the largest score
-///   selected = history and b, ascending, padded with -1 at the end
+/// with g = h / group_size, by schedule.rule_at(p, top_k[s]) in units of `group` blocks (one block,
+/// without a schedule), of which u = p / (group * block_size) is the token's own:
+///   score[i] = < query[t, h, :], C[i, g, :] >   for every i < u, f32
+///   history  = the min(rule.top_k - 1, u) units with the largest score
+///   selected = the blocks of history's units, and those of unit u up to the token's own block,
+///              ascending, padded with -1 at the end
+/// where C[i] is the centroid of block i, or kv.unit_centroids of that stage at the unit's last
+/// block, block_table[(i + 1) * group - 1].
 ///
-/// Ties go to the HIGHER block index (the most recent). A NaN score counts as -inf. The score is
-/// not scaled. Where b <= top_k - 1 everything is selected and no centroid is read.
-/// A score of one (token, head, block) does not depend on the rest of the batch, bit for bit.
-/// REQUIRES: seal_blocks has run for every block i < b; top_k[s] in [1, selected.shape[2]].
+/// Ties go to the HIGHER unit index (the most recent). A NaN score counts as -inf. The score is
+/// not scaled. Where u <= rule.top_k - 1 everything is selected and no centroid is read.
+/// A score of one (token, head, unit) does not depend on the rest of the batch, bit for bit.
+/// REQUIRES: seal_blocks, and seal_units of every stage, have run for what was completed before a
+/// query's own unit; top_k[s] >= 1; every row has rule.top_k * rule.group <= max_selected.
 struct MobaGateParams {
   ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16, post-RoPE
-  PagedKvView kv;         // only centroids are read
+  PagedKvView kv;         // only centroids and unit_centroids are read
   RaggedBatchView batch;
-  ConstTensorView top_k;  // [num_seqs] i32, blocks per (token, head), the current block included
-  TensorView selected;    // out [num_tokens, num_heads, max_top_k] i32 logical block indices
+  ConstTensorView top_k;  // [num_seqs] i32, units per (token, head), the token's own included
+  TensorView selected;    // out [num_tokens, num_heads, max_selected] i32 logical block indices
+  SelectionSchedule schedule = {};
 };
 
 }  // namespace quire

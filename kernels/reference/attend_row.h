@@ -43,9 +43,9 @@ class RowAttention {
     for (int64_t d = 0; d < head_dim; ++d) {
       double sum = 0;
       for (size_t i = 0; i < positions.size(); ++i) {
-        sum += weights[i] * static_cast<double>(
-                                load_cached(kv_.v, kv_.v_scales, block_of(seq, positions[i]),
-                                            kv_head, positions[i] % kv_.block_size(), d));
+        sum += weights[i] *
+               static_cast<double>(load_cached(kv_.v, kv_.v_scales, block_of(seq, positions[i]),
+                                               kv_head, positions[i] % kv_.block_size(), d));
       }
       store(out, static_cast<float>(sum / total), row, head, d);
     }

@@ -66,6 +66,7 @@ class ReferenceBackend final : public Backend {
   void rope(const RopeParams& p) override { run(p, reference::rope); }
   void append_kv(const AppendKvParams& p) override { run(p, reference::append_kv); }
   void seal_blocks(const SealBlocksParams& p) override { run(p, reference::seal_blocks); }
+  void seal_units(const SealUnitsParams& p) override { run(p, reference::seal_units); }
   void moba_gate(const MobaGateParams& p) override { run(p, reference::moba_gate); }
   void moba_attention(const MobaAttentionParams& p) override { run(p, reference::moba_attention); }
   void full_attention(const FullAttentionParams& p) override { run(p, reference::full_attention); }

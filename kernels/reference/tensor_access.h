@@ -38,8 +38,8 @@ void store(const TensorView& view, float value, Index... index) {
 
 /// Reads what a KV cache holds at [block, kv_head, offset, i] of its k (or v): a bf16 element, or
 /// an integer times its row's scale, a product that is exact in f32.
-inline float load_cached(const TensorView& view, const TensorView& scales, int64_t block, int64_t kv_head,
-                  int64_t offset, int64_t i) {
+inline float load_cached(const TensorView& view, const TensorView& scales, int64_t block,
+                         int64_t kv_head, int64_t offset, int64_t i) {
   if (view.dtype != DType::kI8) return load(view, block, kv_head, offset, i);
   const auto* integers = static_cast<const int8_t*>(view.data);
   return static_cast<float>(integers[offset_of(view, block, kv_head, offset, i)]) *

@@ -189,8 +189,8 @@ struct PrometheusExporter::Impl {
 
 PrometheusExporter::PrometheusExporter(const EngineMetrics& engine, const HttpMetrics& http,
                                        std::string model_name, KvPoolFacts kv_pool)
-    : impl_(std::make_unique<Impl>(
-          Impl{engine, http, std::move(model_name), std::move(kv_pool)})) {}
+    : impl_(std::make_unique<Impl>(Impl{engine, http, std::move(model_name), std::move(kv_pool)})) {
+}
 
 PrometheusExporter::~PrometheusExporter() = default;
 

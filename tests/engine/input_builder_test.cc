@@ -63,7 +63,7 @@ TEST_CASE("A decode and a prefill chunk become packed rows", "[input_builder]") 
   CHECK(values_of<int32_t>(input.sealing_blocks) == Ints{9});
   CHECK(values_of<int32_t>(input.logit_rows) == Ints{0});
   CHECK(values_of<int32_t>(input.top_k) == Ints{3, 2});
-  CHECK(input.max_top_k == 3);
+  CHECK(input.max_selected == 3);
   CHECK(input.num_moba_seqs == 2);
   CHECK(input.batch.max_query_len == 7);
   CHECK(input.batch.max_kv_len == 11);
@@ -85,6 +85,42 @@ TEST_CASE("A block seals in the step that writes its last token, once", "[input_
   CHECK(sealed_by(0, 16) == Ints{10, 11, 12, 13});
 }
 
+TEST_CASE("A unit seals with its last block, wherever its first ones came from",
+          "[input_builder]") {
+  SelectionSchedule schedule;
+  schedule.num_stages = 2;
+  schedule.stages[0] = {.from = 9, .group = 2};
+  schedule.stages[1] = {.from = 40, .group = 4};
+  InputBuilder builder(4, schedule);
+  const auto first = make_sequence(30, 8, {10, 11, 12, 13, 14, 15, 16, 17});  // 8: a prefix hit
+  const auto second = make_sequence(9, 4, {20, 21, 22});
+  const ModelInput input = build(builder, plan_of({{first.get(), 17}, {second.get(), 5}}));
+  CHECK(values_of<int32_t>(input.sealing_units[0]) == Ints{12, 13, 14, 15, 20, 21});
+  CHECK(input.sealing_units[0].shape[0] == 3);
+  CHECK(input.sealing_units[0].shape[1] == 2);
+  CHECK(values_of<int32_t>(input.sealing_units[1]) == Ints{10, 11, 12, 13});
+  CHECK(input.sealing_units[1].shape[1] == 4);
+}
+
+TEST_CASE("There is room for the largest selection of a step's positions", "[input_builder]") {
+  SelectionSchedule schedule;
+  schedule.num_stages = 2;
+  schedule.stages[0] = {.from = 8, .group = 2};
+  schedule.stages[1] = {.from = 12, .group = 8, .top_k = 2};
+  InputBuilder builder(4, schedule);
+  const auto sequence = make_sequence(16, 0, {0, 1, 2, 3});
+  const auto room_for = [&](int32_t num_tokens, int32_t top_k) {
+    const StepPlan plan =
+        plan_of({{sequence.get(), num_tokens, false, AttentionMode::kMoba, top_k}});
+    return build(builder, plan).max_selected;
+  };
+  CHECK(room_for(8, 3) == 3);
+  CHECK(room_for(9, 3) == 6);
+  CHECK(room_for(12, 3) == 6);
+  CHECK(room_for(13, 3) == 16);
+  CHECK(room_for(13, 1) == 8);
+}
+
 TEST_CASE("Sequences with full attention carry no top_k", "[input_builder]") {
   const auto sparse = make_sequence(4, 3, {0});
   const auto dense = make_sequence(4, 3, {1});
@@ -94,7 +130,7 @@ TEST_CASE("Sequences with full attention carry no top_k", "[input_builder]") {
   const ModelInput input = build(builder, plan_of({moba, full}));
   CHECK(input.num_moba_seqs == 1);
   CHECK(values_of<int32_t>(input.top_k) == Ints{5});
-  CHECK(input.max_top_k == 5);
+  CHECK(input.max_selected == 5);
   CHECK(values_of<int32_t>(input.logit_rows) == Ints{0, 1});
 
   CHECK_THROWS_AS(builder.build(plan_of({full, moba})), ContractError);

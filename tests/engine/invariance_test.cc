@@ -101,15 +101,37 @@ class PromptWriter {
   std::unique_ptr<Tokenizer> tokenizer_;
 };
 
+/// What a server may be started with that changes the numbers.
+struct CacheKind {
+  DType dtype = DType::kBF16;
+  SelectionSchedule schedule = {};
+
+  std::string name() const {
+    return std::string(dtype_name(dtype)) + ", schedule " + schedule_text(schedule);
+  }
+};
+
+/// Units of two and of four blocks, from positions inside of blocks and units on.
+CacheKind scheduled() {
+  return {.dtype = DType::kI8, .schedule = parse_selection_schedule("70:2,300:4:2", "the test")};
+}
+
 /// One backend with the bundled model on it; engines come and go.
 class Machine {
  public:
-  Machine(const std::string& spec, DType kv_dtype)
+  Machine(const std::string& spec, const CacheKind& kind)
       : backend_(make_backend(spec, {.num_threads = 2})),
-        model_(load_model(kModelDir, *backend_)),
-        storage_(*backend_, shape_of(model_->config(), kv_dtype)) {}
+        model_(load_scheduled(*backend_, kind.schedule)),
+        storage_(*backend_, shape_of(model_->config(), kind.dtype)) {}
 
   const ModelConfig& model_config() const { return model_->config(); }
+
+  static std::unique_ptr<Model> load_scheduled(Backend& backend,
+                                               const SelectionSchedule& schedule) {
+    MobaConfig moba = *load_model_config(kModelDir).moba;
+    moba.schedule = schedule;
+    return load_model(kModelDir, backend, &moba);
+  }
 
   static KvStorage::Shape shape_of(const ModelConfig& config, DType kv_dtype) {
     return {.num_layers = config.num_layers,
@@ -117,6 +139,7 @@ class Machine {
             .num_kv_heads = config.num_kv_heads,
             .block_size = config.moba->block_size,
             .head_dim = config.head_dim,
+            .num_stages = config.moba->schedule.num_stages,
             .dtype = kv_dtype};
   }
 
@@ -124,8 +147,8 @@ class Machine {
   /// have none, but their scales do.
   void poison() {
     for (const PagedKvView& layer : storage_.layers()) {
-      for (const TensorView& tensor :
-           {layer.k, layer.v, layer.centroids, layer.k_scales, layer.v_scales}) {
+      for (const TensorView& tensor : {layer.k, layer.v, layer.centroids, layer.unit_centroids,
+                                       layer.k_scales, layer.v_scales}) {
         if (tensor.data == nullptr || tensor.dtype != DType::kBF16) continue;
         const std::vector<BFloat16> nans(static_cast<size_t>(tensor.num_elements()),
                                          to_bfloat16(std::numeric_limits<float>::quiet_NaN()));
@@ -280,15 +303,16 @@ std::vector<std::string> available_specs() {
 }  // namespace
 
 TEST_CASE("Chunks, batches, prefix hits and backends change no token", "[invariance]") {
-  const DType kv_dtype = GENERATE(DType::kBF16, DType::kI8);
-  CAPTURE(dtype_name(kv_dtype));
+  const CacheKind kind =
+      GENERATE(CacheKind{}, CacheKind{.dtype = DType::kI8, .schedule = {}}, scheduled());
+  CAPTURE(kind.name());
   const PromptWriter writer;
   const std::vector<Ask> asks = eight_asks(writer);
   std::vector<Answer> expected;  // by the reference
   for (const std::string& spec : available_specs()) {
-    Machine machine(spec, kv_dtype);
+    Machine machine(spec, kind);
     std::vector<Answer> first;  // by this backend
-    for (const Cell& cell : kv_dtype == DType::kBF16 ? all_cells() : some_cells()) {
+    for (const Cell& cell : kind.dtype == DType::kBF16 ? all_cells() : some_cells()) {
       std::vector<Ask> batch_asks;
       for (const size_t i : cell.batch) batch_asks.push_back(asks[i]);
       Run run(machine, cell.max_step_tokens);
@@ -316,8 +340,9 @@ TEST_CASE("Chunks, batches, prefix hits and backends change no token", "[invaria
 }
 
 TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
-  const DType kv_dtype = GENERATE(DType::kBF16, DType::kI8);
-  CAPTURE(dtype_name(kv_dtype));
+  const CacheKind kind =
+      GENERATE(CacheKind{}, CacheKind{.dtype = DType::kI8, .schedule = {}}, scheduled());
+  CAPTURE(kind.name());
   const PromptWriter writer;
   std::vector<Ask> asks;
   for (int i = 1; i < 4; ++i) {
@@ -329,7 +354,7 @@ TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
   }
   for (const std::string& spec : available_specs()) {
     CAPTURE(spec);
-    Machine machine(spec, kv_dtype);
+    Machine machine(spec, kind);
     const std::vector<Answer> expected = Run(machine, 64).answer(asks);
     const std::vector<Answer> actual = Run(machine, 64, /*num_blocks=*/8).answer(asks);
     int32_t num_preemptions = 0;
@@ -343,8 +368,9 @@ TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
 }
 
 TEST_CASE("Full attention keeps its tokens among MoBA sequences", "[invariance]") {
-  const DType kv_dtype = GENERATE(DType::kBF16, DType::kI8);
-  CAPTURE(dtype_name(kv_dtype));
+  const CacheKind kind =
+      GENERATE(CacheKind{}, CacheKind{.dtype = DType::kI8, .schedule = {}}, scheduled());
+  CAPTURE(kind.name());
   const PromptWriter writer;
   const auto ask = [&](int index, AttentionMode mode, int32_t top_k) {
     return Ask{.prompt = writer.write(index, 6, Ending::kQuestion),
@@ -357,7 +383,7 @@ TEST_CASE("Full attention keeps its tokens among MoBA sequences", "[invariance]"
                               ask(1, AttentionMode::kFull, 1), ask(1, AttentionMode::kMoba, 8)};
   std::vector<Answer> expected;
   for (const std::string& spec : available_specs()) {
-    Machine machine(spec, kv_dtype);
+    Machine machine(spec, kind);
     std::vector<Answer> alone;
     for (const Ask& one : asks) alone.push_back(Run(machine, 1024).answer({one}).front());
     if (expected.empty()) expected = alone;

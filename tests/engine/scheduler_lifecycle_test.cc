@@ -179,6 +179,26 @@ TEST_CASE("A generation ends at a stop token, not before min_new_tokens, or at i
   CHECK(run(5, 5, 5, 7) == std::pair(5, FinishReason::kLength));
 }
 
+TEST_CASE("Usage counts blocks, not units, where tokens select by a schedule", "[scheduler]") {
+  EngineConfig config = small_config();  // blocks of 4, top 2
+  config.moba.schedule.num_stages = 1;
+  config.moba.schedule.stages[0] = {.from = 10, .group = 2};
+  SchedulerRig rig(config);
+  rig.add(1, 23, 1);
+  rig.run_until_finished(1);
+  int64_t per_layer = 0;
+  for (int32_t p = 0; p < 23; ++p) {
+    const int32_t num_blocks = p / 4 + 1;
+    if (p < 10) {
+      per_layer += std::min(2, num_blocks);
+    } else {  // a unit of history, and one or two blocks of the token's own
+      per_layer += 2 + (p % 8 < 4 ? 1 : 2);
+    }
+  }
+  const SequenceUsage& usage = rig.done.at(SequenceId{1})->usage;
+  CHECK(usage.blocks_attended == per_layer * config.num_layers);
+}
+
 TEST_CASE("Usage counts the blocks each token attended, layer by layer", "[scheduler]") {
   EngineConfig config = small_config();
   config.moba.full_attention_layers = {2};

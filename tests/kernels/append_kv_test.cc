@@ -92,8 +92,7 @@ void check_quantized(const std::vector<int8_t>& integers, const std::vector<BFlo
   for (size_t t = 0; t < kSlots.size(); ++t) {
     for (int64_t g = 0; g < kHeads; ++g) {
       const auto from = (static_cast<int64_t>(t) * kHeads + g) * kHeadDim;
-      const QuantizedRow row =
-          quantize({tokens.data() + from, static_cast<size_t>(kHeadDim)});
+      const QuantizedRow row = quantize({tokens.data() + from, static_cast<size_t>(kHeadDim)});
       const int64_t to =
           (kSlots[t] / kBlockSize * kHeads + g) * kBlockSize + kSlots[t] % kBlockSize;
       std::ranges::copy(row.integers, expected.begin() + to * kHeadDim);

@@ -92,7 +92,8 @@ std::vector<int32_t> run_gate(Backend& backend, const HostileBatch& batch, const
                      .kv = batch.kv(),
                      .batch = batch.batch(),
                      .top_k = batch.top_k(),
-                     .selected = selected});
+                     .selected = selected,
+                     .schedule = shape.schedule});
   return batch.own_rows(selected.download());
 }
 

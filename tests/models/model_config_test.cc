@@ -165,6 +165,21 @@ TEST_CASE("the moba section is strict") {
              Contains("'moba.full_attention_layers'"));
   CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 2, "full_attention_layers": [1, 1]})"),
              Contains("ascending"));
+  const auto with_schedule = [&](const std::string& stages) {
+    return with_moba(R"({"block_size": 4, "top_k": 2, "schedule": )" + stages + "}");
+  };
+  CHECK(with_schedule(R"([{"from": 100, "group": 2}, {"from": 400, "group": 8, "top_k": 3}])") ==
+        "");
+  CHECK(with_schedule("[]") == "");
+  CHECK_THAT(with_schedule("4"), Contains("'moba.schedule': expected a list of stages"));
+  CHECK_THAT(with_schedule(R"([{"from": 100}])"), Contains("'moba.schedule.group'"));
+  CHECK_THAT(with_schedule(R"([{"from": 0, "group": 2}])"), Contains("'moba.schedule.from'"));
+  CHECK_THAT(with_schedule(R"([{"from": 9, "group": 2, "k": 1}])"), Contains("'moba.schedule.k'"));
+  CHECK_THAT(with_schedule(R"([{"from": 9, "group": 3}])"), Contains("3 is not a power of two"));
+  CHECK_THAT(with_schedule(R"([{"from": 9, "group": 4}, {"from": 9, "group": 8}])"),
+             Contains("must grow") && Contains("9:8 after 9:4"));
+  CHECK_THAT(with_schedule(R"([{"from": 9, "group": 4}, {"from": 10, "group": 2}])"),
+             Contains("must grow"));
   CHECK_THAT(with_moba("[]"), Contains("'moba': expected a JSON object"));
 }
 
@@ -198,6 +213,38 @@ TEST_CASE("a folder without config.json, and no folder at all") {
              Contains("absent: no such model folder"));
   folder.write("config.json", std::string(2 << 20, ' '));
   CHECK_THAT(load_error_of([&] { load_model_config(folder.path()); }), Contains("at most 1048576"));
+}
+
+TEST_CASE("a schedule can be written as text") {
+  const SelectionSchedule schedule =
+      parse_selection_schedule("1000:2,5000:16:6", "--moba-schedule");
+  CHECK(schedule.num_stages == 2);
+  CHECK(schedule.stages[0] == SelectionStage{.from = 1000, .group = 2, .top_k = 0});
+  CHECK(schedule.stages[1] == SelectionStage{.from = 5000, .group = 16, .top_k = 6});
+  CHECK(schedule_text(schedule) == "1000:2,5000:16:6");
+  CHECK(parse_selection_schedule("none", "") == SelectionSchedule{});
+  CHECK(schedule_text({}) == "none");
+  for (const std::string text : {"", "4", "4:", ":4", "4:2:", "4:2:1:1", "4:2,", ",4:2", "4:2 ",
+                                 "-4:2", "4:2:0", "a:2", "4:99999999999"}) {
+    CAPTURE(text);
+    CHECK_THAT(load_error_of([&] { parse_selection_schedule(text, "--moba-schedule"); }),
+               Contains("--moba-schedule: expected FROM:GROUP[:TOP_K]"));
+  }
+  CHECK_THAT(load_error_of([] {
+               parse_selection_schedule("1:2,2:4,3:8,4:16,5:32,6:64,7:128,8:256,9:512", "");
+             }),
+             Contains("more than 8 stages"));
+}
+
+TEST_CASE("a rule is the last stage's that has begun") {
+  const SelectionSchedule schedule = parse_selection_schedule("10:2,20:8:3", "");
+  CHECK(schedule.rule_at(9, 5).stage == -1);
+  CHECK(schedule.rule_at(9, 5).group == 1);
+  CHECK(schedule.rule_at(10, 5).group == 2);
+  CHECK(schedule.rule_at(19, 5).top_k == 5);
+  CHECK(schedule.rule_at(20, 5).group == 8);
+  CHECK(schedule.rule_at(20, 5).top_k == 3);
+  CHECK(schedule.rule_at(20, 2).top_k == 2);
 }
 
 }  // namespace

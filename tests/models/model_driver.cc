@@ -137,7 +137,7 @@ std::vector<std::vector<float>> ModelDriver::step(const std::vector<Piece>& piec
   input.batch.max_query_len = arrays.max_query_len;
   input.batch.max_kv_len = arrays.max_kv_len;
   input.num_moba_seqs = arrays.num_moba;
-  input.max_top_k = arrays.max_top_k;
+  input.max_selected = arrays.max_top_k;
   input.top_k = upload(*backend_, arrays.top_k, buffers);
   input.sealing_blocks = upload(*backend_, arrays.sealing, buffers);
   input.logit_rows = upload(*backend_, arrays.logit_rows, buffers);

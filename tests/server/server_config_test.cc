@@ -69,6 +69,8 @@ no-prefix-cache = true
 moba-block-size = 32
 moba-top-k = 4
 moba-full-layers = [0, 2]
+moba-schedule = "1000:4,5000:8:2"
+beyond-model-len = true
 moba-decode = "full"
 attention = "moba"
 api-key = ["sk-1", "sk-2"]
@@ -88,6 +90,8 @@ log-level = "warn"
   CHECK(config.moba_top_k == 4);
   CHECK(config.moba_full_layers == std::vector<int32_t>{0, 2});
   CHECK(config.has_full_layers);
+  CHECK(config.moba_schedule == "1000:4,5000:8:2");
+  CHECK(config.beyond_model_len);
   CHECK(config.moba_decode == "full");
   CHECK(config.attention == "moba");
   CHECK(config.api_keys == std::vector<std::string>{"sk-1", "sk-2"});

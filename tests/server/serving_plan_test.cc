@@ -127,8 +127,35 @@ TEST_CASE("a pool without a block is refused with the bytes of one") {
 TEST_CASE("a context longer than the model's is refused") {
   ServerConfig config;
   config.max_model_len = 4097;
-  CHECK_THAT(complaint_about(config, 0),
-             Contains("--max-model-len") && Contains("4097") && Contains("4096"));
+  CHECK_THAT(complaint_about(config, 0), Contains("--max-model-len") && Contains("4097") &&
+                                             Contains("4096") && Contains("--beyond-model-len"));
+  config.beyond_model_len = true;
+  CHECK(complaint_about(config, 0) == "accepted");
+  CHECK(make_serving_plan(config, small_model(), 0).engine.max_model_len == 4097);
+}
+
+TEST_CASE("a schedule overrides the model's, costs centroids and bounds top_k") {
+  // Per stage one more bf16 centroid of each block.
+  constexpr uint64_t kStagedBytes = kBlockBytes + 2 * 2 * 2 * 8 * 2;
+  ServerConfig config;
+  config.moba_schedule = "100:4,1000:32";
+  config.kv_cache_memory = 100 * kStagedBytes;
+  const ServingPlan plan = make_serving_plan(config, small_model(), 0);
+  CHECK(plan.kv.num_stages == 2);
+  CHECK(plan.kv.num_blocks == 100);
+  CHECK(plan.moba.schedule == parse_selection_schedule("100:4,1000:32", ""));
+  CHECK(plan.engine.moba.schedule == plan.moba.schedule);
+  CHECK(plan.engine.max_top_k == 128);  // of 32 blocks each
+  CHECK(plan.service.system_fingerprint !=
+        make_serving_plan({}, small_model(), 0).service.system_fingerprint);
+  ModelConfig model = small_model();
+  model.moba->schedule = plan.moba.schedule;
+  CHECK(choose_moba({}, model).schedule == plan.moba.schedule);
+  ServerConfig none;
+  none.moba_schedule = "none";
+  CHECK(choose_moba(none, model).schedule == SelectionSchedule{});
+  config.moba_schedule = "100:5";
+  CHECK_THROWS_AS(make_serving_plan(config, small_model(), 0), LoadError);
 }
 
 TEST_CASE("a step must have a token for each sequence") {

@@ -78,17 +78,29 @@ std::vector<BFloat16> centroid_of(const BFloat16* block_keys, const KvShape& sha
   return centroid;
 }
 
+std::vector<BFloat16> unit_centroid_of(const BFloat16* keys, int64_t group, const KvShape& shape) {
+  const int64_t width = shape.num_kv_heads * shape.head_dim;
+  std::vector<float> sums(static_cast<size_t>(width), 0.0f);
+  for (int64_t block = 0; block < group; ++block) {
+    const auto centroid = centroid_of(keys + block * shape.block_size * width, shape);
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += to_float(centroid[i]);
+  }
+  for (float& sum : sums) sum *= 1.0f / static_cast<float>(group);
+  return narrow(sums);
+}
+
 /// Everything as it will lie in the backend's memory.
 struct HostileBatch::Host {
   Host(const KvShape& shape, const std::vector<Piece>& pieces, uint32_t placement_seed);
   void place(const KvShape& shape, const Piece& piece, const std::vector<int32_t>& ids);
+  void place_units(const KvShape& shape, const Piece& piece, const std::vector<int32_t>& ids);
 
   int64_t num_int8_blocks() const { return k_scales.empty() ? 0 : num_blocks; }
 
   int64_t num_blocks = 0, max_blocks = 1, num_rows = 0, num_pieces = 0;
   int32_t max_query_len = 0, max_kv_len = 0;
   std::vector<std::vector<int32_t>> block_ids;
-  std::vector<BFloat16> k, v, centroids, query;
+  std::vector<BFloat16> k, v, centroids, unit_centroids, query;
   std::vector<int8_t> k_integers, v_integers;
   std::vector<BFloat16> k_scales, v_scales;
   std::vector<int32_t> cu_query_lens, kv_lens, block_tables, top_k;
@@ -117,6 +129,8 @@ HostileBatch::Host::Host(const KvShape& shape, const std::vector<Piece>& pieces,
   }
   centroids.assign(static_cast<size_t>(num_blocks * shape.num_kv_heads * shape.head_dim),
                    poison<BFloat16>());
+  unit_centroids.assign(centroids.size() * static_cast<size_t>(shape.schedule.num_stages),
+                        poison<BFloat16>());
   const auto foreign = static_cast<size_t>(kForeignRows * shape.num_heads * shape.head_dim);
   query.assign(foreign, poison<BFloat16>());
   cu_query_lens.push_back(static_cast<int32_t>(kForeignRows));
@@ -158,6 +172,7 @@ void HostileBatch::Host::place(const KvShape& shape, const Piece& piece,
     put(centroids, ids[static_cast<size_t>(i)] * num_kv_heads * head_dim, centroid.data(),
         num_kv_heads * head_dim);
   }
+  place_units(shape, piece, ids);
   const int64_t query_width = shape.num_heads * head_dim;
   const auto begin = piece.sequence->query.begin();
   query.insert(query.end(), begin + piece.first * query_width, begin + piece.end * query_width);
@@ -172,6 +187,21 @@ HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const std::ve
                            uint32_t placement_seed)
     : HostileBatch(backend, shape, Host(shape, pieces, placement_seed)) {}
 
+void HostileBatch::Host::place_units(const KvShape& shape, const Piece& piece,
+                                     const std::vector<int32_t>& ids) {
+  const int64_t width = shape.num_kv_heads * shape.head_dim;
+  for (int32_t s = 0; s < shape.schedule.num_stages; ++s) {
+    const int64_t group = shape.schedule.stages[static_cast<size_t>(s)].group;
+    const int64_t unit_tokens = group * shape.block_size;
+    for (int64_t unit = 0; (unit + 1) * unit_tokens <= piece.end; ++unit) {
+      const BFloat16* keys = piece.sequence->key.data() + unit * unit_tokens * width;
+      const int64_t last_block = ids[static_cast<size_t>((unit + 1) * group - 1)];
+      put(unit_centroids, (s * num_blocks + last_block) * width,
+          unit_centroid_of(keys, group, shape).data(), width);
+    }
+  }
+}
+
 // The tensors of the other kind of cache have no blocks.
 HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const Host& host)
     : block_ids_(host.block_ids),
@@ -179,16 +209,17 @@ HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const Host& h
       v_(backend, host.v, {host.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim}),
       centroids_(backend, host.centroids, {host.num_blocks, shape.num_kv_heads, shape.head_dim}),
       query_(backend, host.query, {host.num_rows, shape.num_heads, shape.head_dim}, kRowPadding),
-      k_integers_(
-          backend, host.k_integers,
-          {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size, shape.head_dim}),
-      v_integers_(
-          backend, host.v_integers,
-          {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size, shape.head_dim}),
+      k_integers_(backend, host.k_integers,
+                  {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size, shape.head_dim}),
+      v_integers_(backend, host.v_integers,
+                  {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size, shape.head_dim}),
       k_scales_(backend, host.k_scales,
                 {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size}),
       v_scales_(backend, host.v_scales,
                 {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size}),
+      unit_centroids_(
+          backend, host.unit_centroids,
+          {shape.schedule.num_stages, host.num_blocks, shape.num_kv_heads, shape.head_dim}),
       cu_query_lens_(backend, host.cu_query_lens, {host.num_pieces + 1}),
       kv_lens_(backend, host.kv_lens, {host.num_pieces}),
       block_tables_(backend, host.block_tables, {host.num_pieces, host.max_blocks}, kRowPadding),
@@ -201,6 +232,7 @@ HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const Host& h
 
 PagedKvView HostileBatch::kv() const {
   PagedKvView kv{.k = k_.view(), .v = v_.view(), .centroids = centroids_.view()};
+  if (unit_centroids_.view().shape[0] > 0) kv.unit_centroids = unit_centroids_.view();
   if (k_integers_.view().shape[0] == 0) return kv;
   kv.k = k_integers_.view();
   kv.v = v_integers_.view();

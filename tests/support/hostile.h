@@ -15,6 +15,7 @@ struct KvShape {
   int64_t block_size = 4;
   int64_t num_heads = 4;
   DType dtype = DType::kBF16;  // of the cache's keys and values; kI8: with scales
+  SelectionSchedule schedule = {};
 };
 
 /// A row of an int8 cache by the formula of kernels/ops/append_kv.h, written here once more.
@@ -47,8 +48,8 @@ struct Piece {
 
 /// A block pool and a batch as unkind as the contract allows: block ids shuffled, a foreign block
 /// beside every used one, NaN in every slot that holds no token and in the centroid of every block
-/// that is not full, INT_MIN behind the end of a block table, tensors with gaps between their
-/// rows, query rows before and behind the batch that belong to nobody.
+/// or selection unit that is not full, INT_MIN behind the end of a block table, tensors with gaps
+/// between their rows, query rows before and behind the batch that belong to nobody.
 class HostileBatch {
  public:
   static constexpr int64_t kForeignRows = 2;  // before and behind the batch's own rows
@@ -88,6 +89,7 @@ class HostileBatch {
   DeviceTensor<BFloat16> k_, v_, centroids_, query_;  // k and v of a bf16 cache
   DeviceTensor<int8_t> k_integers_, v_integers_;      // of an int8 cache
   DeviceTensor<BFloat16> k_scales_, v_scales_;
+  DeviceTensor<BFloat16> unit_centroids_;  // no stage without a schedule
   DeviceTensor<int32_t> cu_query_lens_, kv_lens_, block_tables_, top_k_;
   RaggedBatchView batch_;
 };
@@ -97,5 +99,9 @@ class HostileBatch {
 /// of what the keys became. `keys` points at the block's first
 /// token in a [num_tokens, num_kv_heads, head_dim] array.
 std::vector<BFloat16> centroid_of(const BFloat16* keys, const KvShape& shape);
+
+/// The centroid of a unit of `group` blocks, by the formula of kernels/ops/seal_units.h, from the
+/// keys of its first token on.
+std::vector<BFloat16> unit_centroid_of(const BFloat16* keys, int64_t group, const KvShape& shape);
 
 }  // namespace quire::test

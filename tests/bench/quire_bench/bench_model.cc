@@ -31,6 +31,9 @@ MobaConfig chosen_moba(const ModelConfig& config, const BenchOptions& options) {
   MobaConfig moba = config.moba.value_or(MobaConfig{});
   if (options.block_size > 0) moba.block_size = options.block_size;
   if (options.top_k > 0) moba.top_k = options.top_k;
+  if (!options.schedule.empty()) {
+    moba.schedule = parse_selection_schedule(options.schedule, "--moba-schedule");
+  }
   return moba;
 }
 
@@ -81,11 +84,15 @@ KvStorage::Shape BenchModel::storage_shape(int64_t num_blocks) const {
           .num_kv_heads = config().num_kv_heads,
           .block_size = moba_.block_size,
           .head_dim = config().head_dim,
+          .num_stages = moba_.schedule.num_stages,
           .dtype = options_.kv_dtype};
 }
 
 int64_t BenchModel::blocks_of(int64_t num_tokens) const {
-  return (num_tokens + moba_.block_size - 1) / moba_.block_size;
+  int64_t unit = 1;
+  for (const SelectionStage& stage : moba_.schedule.stages)
+    unit = std::max<int64_t>(unit, stage.group);
+  return ((num_tokens + moba_.block_size - 1) / moba_.block_size + unit - 1) / unit * unit;
 }
 
 int64_t BenchModel::cache_bytes(int64_t num_sequences, int64_t num_tokens) const {
@@ -157,6 +164,14 @@ void BenchModel::seal_cache() {
       make_view(static_cast<const int32_t*>(buffer->data()), {static_cast<int64_t>(ids.size())});
   for (const PagedKvView& layer : storage_->layers()) {
     backend_.seal_blocks({.kv = layer, .block_ids = view});
+    // Sequences start at multiples of the largest unit, so ids stand in for logical indices.
+    for (int32_t stage = 0; stage < moba_.schedule.num_stages; ++stage) {
+      const int64_t group = moba_.schedule.stages[static_cast<size_t>(stage)].group;
+      const int64_t num_units = static_cast<int64_t>(ids.size()) / group;
+      backend_.seal_units({.kv = layer,
+                           .stage = stage,
+                           .members = make_view(view.data_as<int32_t>(), {num_units, group})});
+    }
   }
   backend_.synchronize();
 }

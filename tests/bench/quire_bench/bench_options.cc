@@ -41,6 +41,8 @@ void add_model_options(CLI::App& app, BenchOptions& options) {
       ->check(CLI::Range(1, 1 << 16));
   app.add_option("--top-k", options.top_k, "blocks per token and head; default: the model's")
       ->check(CLI::Range(1, 1 << 16));
+  app.add_option("--moba-schedule", options.schedule,
+                 "FROM:GROUP[:TOP_K],… in tokens, blocks, units; none; default: the model's");
   app.add_option("--kv-dtype", options.kv_dtype, "of the cache: bf16 or int8")
       ->transform(CLI::CheckedTransformer(
           std::map<std::string, DType>{{"bf16", DType::kBF16}, {"int8", DType::kI8}}))

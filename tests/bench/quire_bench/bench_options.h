@@ -22,6 +22,7 @@ struct BenchOptions {
   int32_t block_size = 0;  // 0: the model's
   int32_t top_k = 0;       // 0: the model's
   DType kv_dtype = DType::kBF16;
+  std::string schedule;  // empty: the model's
   std::string backend = "cpu";
   int num_threads = 0;  // 0: as many CPUs as the process may use
   std::vector<int32_t> depths = {0};

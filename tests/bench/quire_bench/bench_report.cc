@@ -61,6 +61,7 @@ Json model_json(const Report& report) {
           {"kv_dtype", dtype_name(report.options.kv_dtype)},
           {"block_size", report.moba.block_size},
           {"top_k", report.moba.top_k},
+          {"schedule", schedule_text(report.moba.schedule)},
           {"full_attention_layers", report.moba.full_attention_layers}};
 }
 
@@ -123,9 +124,10 @@ std::string heading(const Report& report) {
       report.model_name.c_str(), c.num_layers, c.hidden_size, c.num_heads, c.num_kv_heads,
       c.head_dim, c.intermediate_size, c.vocab_size,
       static_cast<double>(report.weight_bytes) / 1e6);
-  text += format("attention %s, block size %d, top-k %d, %s cache; medians of %d\n\n",
+  text += format("attention %s, block size %d, top-k %d, schedule %s, %s cache; medians of %d\n\n",
                  std::string(attention_name(report)).c_str(), report.moba.block_size,
-                 report.moba.top_k, std::string(dtype_name(report.options.kv_dtype)).c_str(),
+                 report.moba.top_k, schedule_text(report.moba.schedule).c_str(),
+                 std::string(dtype_name(report.options.kv_dtype)).c_str(),
                  report.options.num_repetitions);
   return text;
 }

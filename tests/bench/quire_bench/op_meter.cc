@@ -18,8 +18,8 @@ double kv_token_bytes(const PagedKvView& kv) {
 
 std::string_view op_name(OpKind op) {
   constexpr std::array<std::string_view, kNumOps> kNames = {
-      "embedding", "matmul",         "rms_norm",       "rope",     "append_kv", "seal_blocks",
-      "moba_gate", "moba_attention", "full_attention", "silu_mul", "sample"};
+      "embedding",  "matmul",    "rms_norm",       "rope",           "append_kv", "seal_blocks",
+      "seal_units", "moba_gate", "moba_attention", "full_attention", "silu_mul",  "sample"};
   return kNames.at(static_cast<size_t>(op));
 }
 
@@ -54,6 +54,9 @@ void MeteredBackend::append_kv(const AppendKvParams& p) {
 }
 void MeteredBackend::seal_blocks(const SealBlocksParams& p) {
   time(OpKind::kSealBlocks, [&] { inner_->seal_blocks(p); });
+}
+void MeteredBackend::seal_units(const SealUnitsParams& p) {
+  time(OpKind::kSealUnits, [&] { inner_->seal_units(p); });
 }
 void MeteredBackend::moba_gate(const MobaGateParams& p) {
   time(OpKind::kMobaGate, [&] { inner_->moba_gate(p); });
@@ -106,15 +109,19 @@ void MeteredBackend::count(const MobaGateParams& p) {
   const auto head_dim = static_cast<double>(p.kv.head_dim());
   for (size_t s = 0; s < sequences.size(); ++s) {
     const Rows& rows = sequences[s];
-    int64_t most_scored = 0;
+    std::array<int64_t, SelectionSchedule::kMaxStages + 1> most_scored{};  // by stage, none first
     for (int32_t row = rows.first_row; row < rows.end_row; ++row) {
-      const int64_t current = rows.position(row) / p.kv.block_size();
-      if (current <= top_k[s] - 1) continue;  // everything is selected, no centroid is read
-      work_.gate_flops += 2 * num_heads * head_dim * static_cast<double>(current);
-      most_scored = std::max(most_scored, current);
+      const SelectionSchedule::Rule rule = p.schedule.rule_at(rows.position(row), top_k[s]);
+      const int64_t own_unit = rows.position(row) / (rule.group * p.kv.block_size());
+      if (own_unit <= rule.top_k - 1) continue;  // everything is selected, no centroid is read
+      work_.gate_flops += 2 * num_heads * head_dim * static_cast<double>(own_unit);
+      int64_t& most = most_scored[static_cast<size_t>(rule.stage + 1)];
+      most = std::max(most, own_unit);
     }
-    work_.centroid_bytes += static_cast<double>(most_scored * p.kv.num_kv_heads()) * head_dim *
-                            static_cast<double>(element_bytes(p.kv.centroids.dtype));
+    for (const int64_t most : most_scored) {
+      work_.centroid_bytes += static_cast<double>(most * p.kv.num_kv_heads()) * head_dim *
+                              static_cast<double>(element_bytes(p.kv.centroids.dtype));
+    }
   }
 }
 

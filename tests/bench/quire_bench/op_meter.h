@@ -32,6 +32,7 @@ enum class OpKind : uint8_t {
   kRope,
   kAppendKv,
   kSealBlocks,
+  kSealUnits,
   kMobaGate,
   kMobaAttention,
   kFullAttention,
@@ -79,6 +80,7 @@ class MeteredBackend final : public Backend {
   void rope(const RopeParams& p) override;
   void append_kv(const AppendKvParams& p) override;
   void seal_blocks(const SealBlocksParams& p) override;
+  void seal_units(const SealUnitsParams& p) override;
   void moba_gate(const MobaGateParams& p) override;
   void moba_attention(const MobaAttentionParams& p) override;
   void full_attention(const FullAttentionParams& p) override;
