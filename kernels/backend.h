@@ -47,10 +47,11 @@ class Backend {
   virtual void download(const void* device, std::span<std::byte> host) = 0;
   virtual void synchronize() = 0;
 
-  /// Packs the rows of `parts` ([n_i, k], host memory, contiguous, one dtype), one below the
-  /// other, as one [sum n_i, k] weight. The reference backend keeps the views, so the memory behind
-  /// them must live as long as the weight.
-  virtual std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts) = 0;
+  /// Packs the rows of `parts` ([n_i, k], host memory, contiguous, one dtype: bf16 or f32, with
+  /// kInt8 bf16 only), one below the other, as one [sum n_i, k] weight. The reference backend keeps
+  /// the views, so the memory behind them must live as long as the weight.
+  virtual std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
+                                                    WeightFormat format) = 0;
 
   virtual void embedding(const EmbeddingParams&) = 0;
   virtual void matmul(const MatmulParams&) = 0;

@@ -73,8 +73,9 @@ void verify(const EmbeddingParams& params) {
 void verify(const MatmulParams& params) {
   const TensorCheck check("matmul");
   check.that(params.weight != nullptr, "a packed weight");
+  const DType dtype = params.weight->dtype();
   Extent num_rows("num_rows_m"), k(params.weight->num_columns()), n(params.weight->num_rows());
-  check.tensor("a", params.a, {kBF16, kF32}, {&num_rows, &k});
+  check.tensor("a", params.a, {dtype == kI8 ? kBF16 : dtype}, {&num_rows, &k});
   check.tensor("out", params.out, {kF32}, {&num_rows, &n});
 }
 
@@ -187,7 +188,7 @@ void verify(const SampleParams& params) {
   check.tensor("logprobs", params.logprobs, {kF32}, {&num_rows}, kContiguous);
 }
 
-void verify_weight_parts(std::span<const ConstTensorView> parts) {
+void verify_weight_parts(std::span<const ConstTensorView> parts, WeightFormat format) {
   const TensorCheck check("pack_weight");
   check.that(!parts.empty(), "at least one part");
   Extent k("k");
@@ -195,7 +196,12 @@ void verify_weight_parts(std::span<const ConstTensorView> parts) {
     Extent n("n");
     check.tensor("part", part, {parts.front().dtype}, {&n, &k}, kContiguous);
   }
-  check.that(parts.front().dtype == kBF16 || parts.front().dtype == kF32, "bf16 or f32 parts");
+  const DType dtype = parts.front().dtype;
+  if (format == WeightFormat::kInt8) {
+    check.that(dtype == kBF16, "bf16 parts for an int8 weight");
+    check.that(k.value() <= kMaxInt8Columns, "k <= " + std::to_string(kMaxInt8Columns));
+  }
+  check.that(dtype == kBF16 || dtype == kF32, "bf16 or f32 parts");
 }
 
 }  // namespace quire

@@ -23,6 +23,6 @@ void verify(const SiluMulParams& params);
 void verify(const SampleParams& params);
 
 /// Checks the parts of one packed weight: contiguous [n_i, k], one dtype, bf16 or f32.
-void verify_weight_parts(std::span<const ConstTensorView> parts);
+void verify_weight_parts(std::span<const ConstTensorView> parts, WeightFormat format);
 
 }  // namespace quire

@@ -11,7 +11,7 @@
 
 namespace quire {
 
-enum class DType : uint8_t { kF32, kBF16, kF64, kI32, kI64, kI8 };
+enum class DType : uint8_t { kF32, kBF16, kF64, kI8, kI32, kI64 };
 
 constexpr int64_t element_bytes(DType dtype) {
   switch (dtype) {
@@ -37,12 +37,12 @@ constexpr std::string_view dtype_name(DType dtype) {
       return "bf16";
     case DType::kF64:
       return "f64";
+    case DType::kI8:
+      return "i8";
     case DType::kI32:
       return "i32";
     case DType::kI64:
       return "i64";
-    case DType::kI8:
-      return "i8";
   }
   return "?";
 }
@@ -53,9 +53,9 @@ constexpr DType dtype_of() {
   if constexpr (std::is_same_v<U, float>) return DType::kF32;
   if constexpr (std::is_same_v<U, BFloat16>) return DType::kBF16;
   if constexpr (std::is_same_v<U, double>) return DType::kF64;
+  if constexpr (std::is_same_v<U, int8_t>) return DType::kI8;
   if constexpr (std::is_same_v<U, int32_t>) return DType::kI32;
   if constexpr (std::is_same_v<U, int64_t>) return DType::kI64;
-  if constexpr (std::is_same_v<U, int8_t>) return DType::kI8;
 }
 
 inline constexpr int kMaxRank = 4;

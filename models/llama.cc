@@ -121,8 +121,12 @@ RaggedBatchView sub_batch(const RaggedBatchView& batch, int64_t first, int64_t c
 
 class Llama final : public Model {
  public:
-  Llama(ModelConfig config, std::unique_ptr<WeightStore> weights, Backend& backend)
-      : config_(std::move(config)), weights_(std::move(weights)), backend_(backend) {
+  Llama(ModelConfig config, std::unique_ptr<WeightStore> weights, WeightFormat format,
+        Backend& backend)
+      : config_(std::move(config)),
+        weights_(std::move(weights)),
+        format_(format),
+        backend_(backend) {
     load_embedding_and_head();
     for (int32_t layer = 0; layer < config_.num_layers; ++layer) load_layer(layer);
     final_norm_ = upload_weight("model.norm.weight", {config_.hidden_size});
@@ -157,6 +161,7 @@ class Llama final : public Model {
 
   ModelConfig config_;
   std::unique_ptr<WeightStore> weights_;  // a packed weight may read the mapped file
+  WeightFormat format_;
   Backend& backend_;
   int64_t weight_bytes_ = 0;
   std::vector<std::unique_ptr<DeviceBuffer>> buffers_;
@@ -168,9 +173,7 @@ class Llama final : public Model {
 };
 
 ConstTensorView Llama::weight(const std::string& name, std::initializer_list<int64_t> shape) {
-  const ConstTensorView view = weights_->get(name, DType::kBF16, shape);
-  weight_bytes_ += view.num_elements() * element_bytes(view.dtype);
-  return view;
+  return weights_->get(name, DType::kBF16, shape);
 }
 
 TensorView Llama::upload(const ConstTensorView& host) {
@@ -181,20 +184,26 @@ TensorView Llama::upload(const ConstTensorView& host) {
 }
 
 TensorView Llama::upload_weight(const std::string& name, std::initializer_list<int64_t> shape) {
-  return upload(weight(name, shape));
+  const TensorView view = upload(weight(name, shape));
+  weight_bytes_ += static_cast<int64_t>(buffers_.back()->size_bytes());
+  return view;
 }
 
 std::unique_ptr<PackedWeight> Llama::pack(std::initializer_list<ConstTensorView> parts) {
-  return backend_.pack_weight({parts.begin(), parts.size()});
+  auto packed = backend_.pack_weight({parts.begin(), parts.size()}, format_);
+  weight_bytes_ += packed->value_bytes();
+  return packed;
 }
 
 void Llama::load_embedding_and_head() {
   const int64_t vocab = config_.vocab_size;
   const int64_t hidden = config_.hidden_size;
-  const ConstTensorView table = weight("model.embed_tokens.weight", {vocab, hidden});
-  embedding_ = upload(table);
+  embedding_ = upload_weight("model.embed_tokens.weight", {vocab, hidden});
+  const bool is_tied = config_.tie_word_embeddings;
   lm_head_ =
-      pack({config_.tie_word_embeddings ? table : weight("lm_head.weight", {vocab, hidden})});
+      pack({weight(is_tied ? "model.embed_tokens.weight" : "lm_head.weight", {vocab, hidden})});
+  // The same numbers in another layout are counted once.
+  if (is_tied && format_ == WeightFormat::kOriginal) weight_bytes_ -= lm_head_->value_bytes();
 }
 
 void Llama::load_layer(int32_t layer) {
@@ -369,8 +378,8 @@ TensorView Llama::run_head(const ModelInput& input, const StreamBuffers& stream,
 }  // namespace
 
 std::unique_ptr<Model> make_llama(ModelConfig config, std::unique_ptr<WeightStore> weights,
-                                  Backend& backend) {
-  return std::make_unique<Llama>(std::move(config), std::move(weights), backend);
+                                  WeightFormat format, Backend& backend) {
+  return std::make_unique<Llama>(std::move(config), std::move(weights), format, backend);
 }
 
 }  // namespace quire

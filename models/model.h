@@ -43,7 +43,7 @@ class Model {
  public:
   virtual ~Model() = default;
   virtual const ModelConfig& config() const = 0;
-  virtual int64_t weight_bytes() const = 0;
+  virtual int64_t weight_bytes() const = 0;  // as the backend multiplies them
   virtual size_t workspace_bytes(const StepLimits&) const = 0;
 
   /// Runs one step. `layers` holds one view per layer, all with the same block ids and block_size.
@@ -54,9 +54,11 @@ class Model {
 };
 
 /// Loads config.json and *.safetensors from a Hugging Face folder. `moba` overrides the folder's
-/// own section (its full_attention_layers choose the layers that run full attention). Throws
-/// LoadError. The backend must outlive the model.
+/// own section (its full_attention_layers choose the layers that run full attention). `format` is
+/// that of all matrices but the embedding table. Throws LoadError. The backend must outlive the
+/// model.
 std::unique_ptr<Model> load_model(const std::filesystem::path& model_dir, Backend&,
-                                  const MobaConfig* moba = nullptr);
+                                  const MobaConfig* moba = nullptr,
+                                  WeightFormat format = WeightFormat::kOriginal);
 
 }  // namespace quire

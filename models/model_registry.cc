@@ -26,12 +26,13 @@ const Architecture& find_architecture(std::string_view name, std::string_view so
 }
 
 std::unique_ptr<Model> load_model(const std::filesystem::path& model_dir, Backend& backend,
-                                  const MobaConfig* moba) {
+                                  const MobaConfig* moba, WeightFormat format) {
   ModelConfig config = load_model_config(model_dir);
   if (moba != nullptr) config.moba = *moba;
   check_moba_config(config);
   const Architecture& architecture = find_architecture(config.architecture, model_dir.string());
-  return architecture.make(std::move(config), std::make_unique<WeightStore>(model_dir), backend);
+  return architecture.make(std::move(config), std::make_unique<WeightStore>(model_dir), format,
+                           backend);
 }
 
 }  // namespace quire

@@ -14,7 +14,7 @@ namespace quire {
 struct Architecture {
   std::string_view name;
   std::unique_ptr<Model> (*make)(ModelConfig config, std::unique_ptr<WeightStore> weights,
-                                 Backend& backend);
+                                 WeightFormat format, Backend& backend);
 };
 
 /// The entry of `name`. Throws LoadError, beginning with `source_name` and listing the known

@@ -86,7 +86,9 @@ class Server {
         backend_(make_backend(config_.backend, {.num_threads = config_.threads})),
         model_config_(load_model_config(config_.model)),
         plan_(make_serving_plan(config_, model_config_, available_memory_bytes())),
-        model_(load_model(config_.model, *backend_, &plan_.moba)),
+        model_(
+            load_model(config_.model, *backend_, &plan_.moba,
+                       config_.weights == "int8" ? WeightFormat::kInt8 : WeightFormat::kOriginal)),
         tokenizer_(load_tokenizer(config_.model, config_.threads)),
         chat_template_(load_chat_template(config_.model)),
         kv_storage_(*backend_, plan_.kv),

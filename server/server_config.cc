@@ -38,6 +38,9 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
   app.add_option("--served-model-name", config.served_model_name, "name in the API");
   app.add_option("--backend", config.backend, "auto, cpu, reference, cuda:N")
       ->capture_default_str();
+  app.add_option("--weights", config.weights, "bf16, or int8: half the memory, rounded")
+      ->check(CLI::IsMember({"bf16", "int8"}))
+      ->capture_default_str();
   app.add_option("--threads", config.threads, "CPU threads of one op; 0: all available")
       ->check(CLI::Range(0, 1024));
   app.add_option("--max-model-len", config.max_model_len,

@@ -15,7 +15,8 @@ struct ServerConfig {
   std::filesystem::path model;    // empty: the bundled one
   std::string served_model_name;  // empty: the folder's name
   std::string backend = "auto";
-  int threads = 0;  // of one op and of tokenising; 0: all that the process may use
+  std::string weights = "bf16";  // bf16, int8
+  int threads = 0;               // of one op and of tokenising; 0: all that the process may use
   // context and cache
   int32_t max_model_len = 0;      // tokens; 0: the model's, or what the KV pool holds
   bool beyond_model_len = false;  // max_model_len may exceed what the model was made for

@@ -17,8 +17,8 @@ class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const BackendOptions& options) {
     num_threads_ = options.num_threads > 0 ? options.num_threads : omp_get_num_procs();
-    description_ = std::string(cpu::instruction_set()) + ", oneDNN " +
-                   (matmul_.has_bf16() ? "bf16" : "f32") + ", " + std::to_string(num_threads_) +
+    description_ = std::string(cpu::instruction_set()) + ", products " + matmul_.description() +
+                   ", " + std::to_string(num_threads_) +
                    (num_threads_ == 1 ? " thread" : " threads");
   }
 
@@ -36,10 +36,11 @@ class CpuBackend final : public Backend {
   }
   void synchronize() override {}
 
-  std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts) override {
-    verify_weight_parts(parts);
+  std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
+                                            WeightFormat format) override {
+    verify_weight_parts(parts, format);
     omp_set_num_threads(num_threads_);
-    return matmul_.pack(parts);
+    return matmul_.pack(parts, format);
   }
 
   void matmul(const MatmulParams& p) override {

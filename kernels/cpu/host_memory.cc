@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <string>
 
 #include "kernels/backend.h"
@@ -14,22 +15,26 @@ constexpr size_t kHugePageBytes = size_t{2} << 20;
 class MappedBuffer final : public DeviceBuffer {
  public:
   explicit MappedBuffer(size_t bytes) : bytes_(bytes) {
-    mapped_bytes_ = (bytes + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
-    if (mapped_bytes_ == 0) mapped_bytes_ = kHugePageBytes;
-    data_ = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (data_ == MAP_FAILED) {
+    // One huge page more than asked for, so that the memory can begin where one begins.
+    mapped_bytes_ = (bytes / kHugePageBytes + 2) * kHugePageBytes;
+    mapped_ = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped_ == MAP_FAILED) {
       throw DeviceError("cpu: cannot allocate " + std::to_string(bytes) + " bytes");
     }
-    if (bytes >= kHugePageBytes) madvise(data_, mapped_bytes_, MADV_HUGEPAGE);
+    const auto begin = reinterpret_cast<uintptr_t>(mapped_);
+    const uintptr_t padding = (kHugePageBytes - begin % kHugePageBytes) % kHugePageBytes;
+    data_ = static_cast<std::byte*>(mapped_) + padding;
+    if (bytes >= kHugePageBytes) madvise(data_, mapped_bytes_ - padding, MADV_HUGEPAGE);
   }
   MappedBuffer(const MappedBuffer&) = delete;
   MappedBuffer& operator=(const MappedBuffer&) = delete;
-  ~MappedBuffer() override { munmap(data_, mapped_bytes_); }
+  ~MappedBuffer() override { munmap(mapped_, mapped_bytes_); }
   void* data() override { return data_; }
   size_t size_bytes() const override { return bytes_; }
 
  private:
+  void* mapped_ = nullptr;
   void* data_ = nullptr;
   size_t bytes_;
   size_t mapped_bytes_ = 0;

@@ -1,8 +1,10 @@
 #include "kernels/cpu/int8_rows.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
+#include <cstring>
+
+#include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/int8_rows.cc"
@@ -15,88 +17,73 @@ namespace quire::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Floats = hn::CappedTag<float, 16>;
-using Int32s = hn::RebindToSigned<Floats>;
-using Int8s = hn::Rebind<int8_t, Floats>;
+constexpr uint16_t kMagnitude = 0x7FFF;  // of a bf16: everything but its sign
 
-constexpr int32_t kMagnitude = 0x7FFFFFFF;  // of a float's bits
-constexpr int32_t kInfinity = 0x7F800000;
-constexpr float kLargest = 127.0f;
-
-/// The largest |in[i]| as bits, which order as the magnitudes do, NaN above infinity.
-int32_t LargestMagnitude(const float* in, int64_t count) {
-  const Floats d;
-  const Int32s di;
+/// The largest magnitude. bf16 magnitudes are ordered as their bits are, NaN above infinity.
+BFloat16 LargestMagnitude(const BFloat16* row, int64_t count) {
+  const hn::ScalableTag<int16_t> d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto largest = hn::Zero(di);
+  const auto* bits = reinterpret_cast<const int16_t*>(row);
+  auto largest = hn::Zero(d);
   int64_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    const auto bits = hn::BitCast(di, hn::LoadU(d, in + i));
-    largest = hn::Max(largest, hn::And(bits, hn::Set(di, kMagnitude)));
+    const auto magnitude = hn::And(hn::LoadU(d, bits + i), hn::Set(d, int16_t{kMagnitude}));
+    largest = hn::Max(largest, magnitude);
   }
-  int32_t result = hn::GetLane(hn::MaxOfLanes(di, largest));
-  for (; i < count; ++i) result = std::max(result, std::bit_cast<int32_t>(in[i]) & kMagnitude);
-  return result;
-}
-
-void QuantizeRow(const float* in, int64_t count, int8_t* out, BFloat16* scale) {
-  const int32_t largest = LargestMagnitude(in, count);
-  const bool is_finite = largest < kInfinity;
-  const float step = is_finite ? std::bit_cast<float>(largest) / kLargest : NAN;
-  *scale = to_bfloat16(step);
-  if (quire::to_float(*scale) < step) ++scale->bits;  // rounded up
-  const float divisor = quire::to_float(*scale);
-  if (!(divisor > 0)) {  // zeros, or NaN
-    std::fill_n(out, count, int8_t{0});
-    return;
-  }
-  const Floats d;
-  const Int8s d8;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto divisors = hn::Set(d, divisor);
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto rounded = hn::Round(hn::Div(hn::LoadU(d, in + i), divisors));
-    const auto held = hn::Max(hn::Min(rounded, hn::Set(d, kLargest)), hn::Set(d, -kLargest));
-    hn::StoreU(hn::DemoteTo(d8, hn::ConvertTo(Int32s(), held)), d8, out + i);
-  }
+  HWY_ALIGN int16_t each[hn::MaxLanes(d)];
+  hn::Store(largest, d, each);
+  int16_t result = 0;
+  for (int64_t lane = 0; lane < lanes; ++lane) result = std::max(result, each[lane]);
   for (; i < count; ++i) {
-    out[i] = static_cast<int8_t>(std::clamp(std::nearbyint(in[i] / divisor), -kLargest, kLargest));
+    result = std::max(result, static_cast<int16_t>(row[i].bits & kMagnitude));
   }
+  return BFloat16{static_cast<uint16_t>(result)};
 }
 
-void DequantizeRow(const int8_t* in, float scale, int64_t count, float* out) {
-  const Floats d;
-  const Int8s d8;
+/// values[i] = round(row[i] * inverse); returns their sum. The same operations in vectors and in
+/// the rest of the row: a row padded with zeros.
+int32_t RoundToGrid(const BFloat16* row, int64_t count, float inverse, int8_t* values) {
+  const hn::ScalableTag<int32_t> d;
+  const hn::Rebind<float, decltype(d)> df;
+  const hn::Rebind<uint16_t, decltype(d)> d16;
+  const hn::Rebind<uint32_t, decltype(d)> du;
+  const hn::Rebind<int8_t, decltype(d)> d8;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto scales = hn::Set(d, scale);
+  auto sum = hn::Zero(d);
+  const auto round = [&](const uint16_t* in, int8_t* out) HWY_ATTR {
+    const auto bits = hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, in)));
+    const auto steps = hn::NearestInt(hn::Mul(hn::BitCast(df, bits), hn::Set(df, inverse)));
+    sum = hn::Add(sum, steps);
+    hn::StoreU(hn::DemoteTo(d8, steps), d8, out);
+  };
+  const auto* in = reinterpret_cast<const uint16_t*>(row);
   int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto wide = hn::ConvertTo(d, hn::PromoteTo(Int32s(), hn::LoadU(d8, in + i)));
-    hn::StoreU(hn::Mul(wide, scales), d, out + i);
+  for (; i + lanes <= count; i += lanes) round(in + i, values + i);
+  if (i < count) {
+    uint16_t rest[hn::MaxLanes(d)] = {};
+    int8_t rounded[hn::MaxLanes(d)];
+    std::memcpy(rest, in + i, static_cast<size_t>(count - i) * sizeof(uint16_t));
+    round(rest, rounded);
+    std::memcpy(values + i, rounded, static_cast<size_t>(count - i));
   }
-  for (; i < count; ++i) out[i] = static_cast<float>(in[i]) * scale;
+  return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
-void DequantizeRowToBFloat16(const int8_t* in, float scale, int64_t count, BFloat16* out) {
-  const Floats d;
-  const Int8s d8;
-  const Int32s di;
-  const hn::RebindToUnsigned<Floats> d32;
-  const hn::Rebind<uint16_t, Floats> d16;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto scales = hn::Set(d, scale);
+int32_t DotInt8(const int8_t* a, const int8_t* b, int64_t count) {
+  const hn::ScalableTag<int16_t> d16;
+  const hn::RepartitionToWide<decltype(d16)> d32;
+  const hn::Rebind<int8_t, decltype(d16)> d8;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d16));
+  auto sum0 = hn::Zero(d32), sum1 = hn::Zero(d32);
   int64_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    const auto wide = hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, in + i)));
-    // A NaN comes from the scale, which is a bf16: rounding carries nothing into its sign.
-    const auto bits = hn::BitCast(d32, hn::Mul(wide, scales));
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
-    const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7FFFu)));
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(rounded))), d16,
-               reinterpret_cast<uint16_t*>(out + i));
+    const auto left = hn::PromoteTo(d16, hn::LoadU(d8, a + i));
+    const auto right = hn::PromoteTo(d16, hn::LoadU(d8, b + i));
+    sum0 = hn::ReorderWidenMulAccumulate(d32, left, right, sum0, sum1);
   }
-  for (; i < count; ++i) out[i] = to_bfloat16(static_cast<float>(in[i]) * scale);
+  int32_t result = hn::GetLane(hn::SumOfLanes(d32, hn::Add(sum0, sum1)));
+  for (; i < count; ++i) result += int32_t{a[i]} * b[i];
+  return result;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -105,19 +92,38 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace quire::cpu {
+namespace {
 
-HWY_EXPORT(QuantizeRow);
-HWY_EXPORT(DequantizeRow);
-HWY_EXPORT(DequantizeRowToBFloat16);
+HWY_EXPORT(LargestMagnitude);
+HWY_EXPORT(RoundToGrid);
+HWY_EXPORT(DotInt8);
 
-void quantize_row(const float* in, int64_t count, int8_t* out, BFloat16* scale) {
-  HWY_DYNAMIC_DISPATCH(QuantizeRow)(in, count, out, scale);
+constexpr int64_t kValuesPerGrain = 8192;  // worth handing to another thread
+
+}  // namespace
+
+Int8Row quantise_row(const BFloat16* row, int64_t count, int8_t* values) {
+  const Int8Grid grid = int8_grid(to_float(HWY_DYNAMIC_DISPATCH(LargestMagnitude)(row, count)));
+  return {grid.scale, HWY_DYNAMIC_DISPATCH(RoundToGrid)(row, count, grid.inverse, values)};
 }
-void dequantize_row(const int8_t* in, float scale, int64_t count, float* out) {
-  HWY_DYNAMIC_DISPATCH(DequantizeRow)(in, scale, count, out);
+
+void quantise_rows(const ConstTensorView& a, int64_t row_bytes, MatmulScratch& scratch) {
+  const int64_t num_rows = a.shape[0], k = a.shape[1];
+  scratch.values.resize(static_cast<size_t>(num_rows * row_bytes));
+  scratch.sums.resize(static_cast<size_t>(num_rows));
+  scratch.scales.resize(static_cast<size_t>(num_rows));
+  const int64_t grain = std::max<int64_t>(kValuesPerGrain / (k + 1), 1);
+  parallel_for(num_rows, grain, [&](int64_t row) {
+    int8_t* values = scratch.values.data() + row * row_bytes;
+    const Int8Row result = quantise_row(a.data_as<BFloat16>() + row * k, k, values);
+    std::memset(values + k, 0, static_cast<size_t>(row_bytes - k));
+    scratch.sums[static_cast<size_t>(row)] = result.sum;
+    scratch.scales[static_cast<size_t>(row)] = result.scale;
+  });
 }
-void dequantize_row(const int8_t* in, float scale, int64_t count, BFloat16* out) {
-  HWY_DYNAMIC_DISPATCH(DequantizeRowToBFloat16)(in, scale, count, out);
+
+int32_t dot_int8(const int8_t* a, const int8_t* b, int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(DotInt8)(a, b, count);
 }
 
 }  // namespace quire::cpu

@@ -3,19 +3,26 @@
 #include <cstdint>
 
 #include "kernels/bfloat16.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/int8_grid.h"
 
-// Rows of an int8 KV cache: head_dim integers and one scale. kernels/ops/append_kv.h fixes every
-// bit of it. Written with Highway, as simd_rows.h is.
+// Rows on their int8 grids (kernels/int8_grid.h), with Highway for every instruction set.
 
 namespace quire::cpu {
 
-/// Integers and scale of one row.
-void quantize_row(const float* in, int64_t count, int8_t* out, BFloat16* scale);
+/// One row rounded to its grid.
+struct Int8Row {
+  float scale = 0;
+  int32_t sum = 0;  // of its int8 values
+};
+/// Writes count values. If the scale is NaN, they are arbitrary.
+Int8Row quantise_row(const BFloat16* row, int64_t count, int8_t* values);
 
-/// out[i] = in[i] * scale, exact.
-void dequantize_row(const int8_t* in, float scale, int64_t count, float* out);
+/// All rows of `a`, contiguous bf16: values (row_bytes from row to row, zeros behind the last
+/// column), sums and scales of the scratch.
+void quantise_rows(const ConstTensorView& a, int64_t row_bytes, MatmulScratch& scratch);
 
-/// out[i] = bf16(in[i] * scale), round to nearest even.
-void dequantize_row(const int8_t* in, float scale, int64_t count, BFloat16* out);
+/// sum of a[i] * b[i], exact for at most kMaxInt8Columns values.
+int32_t dot_int8(const int8_t* a, const int8_t* b, int64_t count);
 
 }  // namespace quire::cpu

@@ -1,6 +1,6 @@
 #include "kernels/cpu/kv_tile.h"
 
-#include "kernels/cpu/int8_rows.h"
+#include "kernels/cpu/int8_kv.h"
 #include "kernels/cpu/rows.h"
 
 namespace quire::cpu {

@@ -1,40 +1,51 @@
 #pragma once
 
-#include <map>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <oneapi/dnnl/dnnl.hpp>
 #include <span>
-#include <tuple>
+#include <string>
+#include <vector>
 
 #include "kernels/ops/matmul.h"
 
 namespace quire::cpu {
 
-/// Matrix products through oneDNN: bf16 weights where the CPU has AVX-512 (dot products in bf16
-/// with AVX512_BF16), else the same weights widened to f32. Weights are packed once, in the layout
-/// that oneDNN prefers for long prefills and takes for any number of rows.
-///
-/// A row of the result must not depend on the number of rows. oneDNN's brgemm kernels sum over k in
-/// the same order for every number of rows (tests/kernels/matmul_test.cc holds them to it).
+class OneDnnProducts;
+
+/// Memory that products need for their input, reused from one to the next.
+struct MatmulScratch {
+  std::vector<uint32_t> words;
+  std::vector<int8_t> values;
+  std::vector<int32_t> sums;
+  std::vector<float> scales;
+};
+
+/// A weight that knows how to multiply. Which kind is best depends on the CPU and the format.
+class CpuWeight : public PackedWeight {
+ public:
+  /// REQUIRES: a contiguous `a` of at most kMaxRowsAtOnce rows, and as MatmulParams says.
+  virtual void multiply(const ConstTensorView& a, const TensorView& out,
+                        MatmulScratch& scratch) const = 0;
+};
+
+/// Longer products run in pieces, which bounds the scratch.
+inline constexpr int64_t kMaxRowsAtOnce = 1008;
+
+/// Matrix products. bf16 with AVX512_BF16 and int8 with AVX512_VNNI run in own loops over packed
+/// panels (panel_weight.h), other int8 row by row (int8_weight.h), the rest in oneDNN.
 class MatmulEngine {
  public:
   MatmulEngine();
   ~MatmulEngine();
-  std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts);
+  std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts, WeightFormat format);
   void run(const MatmulParams& params);
-  bool has_bf16() const { return has_bf16_; }
+  /// Of products with bf16 weights, for the banner.
+  std::string description() const;
 
  private:
-  class Weight;
-  using Key = std::tuple<int64_t, int64_t, int64_t, int>;  // rows, n, k, dtype
-
-  const dnnl::matmul& primitive(int64_t num_rows, const Weight& weight);
-  void run_rows(const ConstTensorView& a, const Weight& weight, const TensorView& out);
-
-  dnnl::engine engine_;
-  dnnl::stream stream_;
-  bool has_bf16_;
-  std::map<Key, dnnl::matmul> primitives_;
+  std::unique_ptr<OneDnnProducts> onednn_;
+  MatmulScratch scratch_;
 };
 
 }  // namespace quire::cpu

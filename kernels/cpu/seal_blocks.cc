@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_backend.h"
-#include "kernels/cpu/int8_rows.h"
+#include "kernels/cpu/int8_kv.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/rows.h"
 

@@ -1,7 +1,9 @@
 #include "kernels/ops/matmul.h"
 
+#include <cmath>
 #include <vector>
 
+#include "kernels/int8_grid.h"
 #include "kernels/reference/reference_backend.h"
 #include "kernels/reference/tensor_access.h"
 
@@ -16,6 +18,7 @@ class ViewedWeight final : public PackedWeight {
   }
   int64_t num_rows() const override { return num_rows_; }
   int64_t num_columns() const override { return parts_.front().shape[1]; }
+  DType dtype() const override { return parts_.front().dtype; }
   int64_t size_bytes() const override { return 0; }
   const std::vector<ConstTensorView>& parts() const { return parts_; }
 
@@ -24,20 +27,82 @@ class ViewedWeight final : public PackedWeight {
   int64_t num_rows_ = 0;
 };
 
+/// Rows of a matrix on their grids.
+struct Int8Rows {
+  std::vector<int8_t> values;  // [rows, k]
+  std::vector<float> scales;   // [rows]
+
+  void append(const ConstTensorView& matrix) {
+    for (int64_t row = 0; row < matrix.shape[0]; ++row) {
+      float largest = 0;
+      for (int64_t i = 0; i < matrix.shape[1]; ++i) {
+        const float magnitude = std::abs(load(matrix, row, i));
+        if (!(magnitude <= largest)) largest = magnitude;  // a NaN stays
+        if (std::isnan(largest)) break;
+      }
+      const Int8Grid grid = int8_grid(largest);
+      for (int64_t i = 0; i < matrix.shape[1]; ++i) {
+        const float steps = grid.inverse == 0 ? 0 : load(matrix, row, i) * grid.inverse;
+        values.push_back(static_cast<int8_t>(std::nearbyint(steps)));
+      }
+      scales.push_back(grid.scale);
+    }
+  }
+};
+
+class Int8Weight final : public PackedWeight {
+ public:
+  explicit Int8Weight(std::span<const ConstTensorView> parts)
+      : num_columns_(parts.front().shape[1]) {
+    for (const ConstTensorView& part : parts) rows_.append(part);
+  }
+  int64_t num_rows() const override { return static_cast<int64_t>(rows_.scales.size()); }
+  int64_t num_columns() const override { return num_columns_; }
+  DType dtype() const override { return DType::kI8; }
+  int64_t size_bytes() const override { return value_bytes(); }
+  const Int8Rows& rows() const { return rows_; }
+
+ private:
+  int64_t num_columns_;
+  Int8Rows rows_;
+};
+
+void matmul_int8(const MatmulParams& params, const Int8Rows& weight) {
+  const int64_t num_rows_m = params.a.shape[0], k = params.a.shape[1];
+  const auto num_rows_n = static_cast<int64_t>(weight.scales.size());
+  Int8Rows a;
+  a.append(params.a);
+#pragma omp parallel for collapse(2)
+  for (int64_t m = 0; m < num_rows_m; ++m) {
+    for (int64_t n = 0; n < num_rows_n; ++n) {
+      int32_t sum = 0;
+      for (int64_t i = 0; i < k; ++i) {
+        sum += int32_t{a.values[static_cast<size_t>(m * k + i)]} *
+               weight.values[static_cast<size_t>(n * k + i)];
+      }
+      const float scaled = static_cast<float>(sum) * a.scales[static_cast<size_t>(m)];
+      store(params.out, scaled * weight.scales[static_cast<size_t>(n)], m, n);
+    }
+  }
+}
+
 }  // namespace
 
-std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts) {
+std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
+                                          WeightFormat format) {
+  if (format == WeightFormat::kInt8) return std::make_unique<Int8Weight>(parts);
   return std::make_unique<ViewedWeight>(parts);
 }
 
 void matmul(const MatmulParams& params) {
+  if (const auto* int8 = dynamic_cast<const Int8Weight*>(params.weight)) {
+    return matmul_int8(params, int8->rows());
+  }
   const auto* weight = dynamic_cast<const ViewedWeight*>(params.weight);
   QUIRE_CHECK(weight != nullptr) << "a weight packed by another backend";
   const int64_t num_rows_m = params.a.shape[0], k = params.a.shape[1];
   int64_t first_column = 0;
   for (const ConstTensorView& part : weight->parts()) {
-    QUIRE_CHECK(part.dtype == params.a.dtype)
-        << "weight " << dtype_name(part.dtype) << ", a " << dtype_name(params.a.dtype);
 #pragma omp parallel for collapse(2)
     for (int64_t m = 0; m < num_rows_m; ++m) {
       for (int64_t n = 0; n < part.shape[0]; ++n) {

@@ -54,9 +54,10 @@ class ReferenceBackend final : public Backend {
   }
   void synchronize() override {}
 
-  std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts) override {
-    verify_weight_parts(parts);
-    return reference::pack_weight(parts);
+  std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
+                                            WeightFormat format) override {
+    verify_weight_parts(parts, format);
+    return reference::pack_weight(parts, format);
   }
 
   void embedding(const EmbeddingParams& p) override { run(p, reference::embedding); }

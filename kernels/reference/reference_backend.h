@@ -27,8 +27,9 @@ void full_attention(const FullAttentionParams& params);
 void silu_mul(const SiluMulParams& params);
 void sample(const SampleParams& params);
 
-/// Keeps views of the parts; see Backend::pack_weight.
-std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts);
+/// Keeps views of the parts, unless the format is another; see Backend::pack_weight.
+std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
+                                          WeightFormat format);
 
 }  // namespace reference
 }  // namespace quire

@@ -141,7 +141,7 @@ void matmul(benchmark::State& state, const ModelConfig& c) {
   const int64_t rows = state.range(0), n = 2 * int64_t{c.intermediate_size}, k = c.hidden_size;
   Tensors tensors;
   const ConstTensorView values = tensors.random_bf16({n, k});
-  const auto weight = backend().pack_weight({&values, 1});
+  const auto weight = backend().pack_weight({&values, 1}, WeightFormat::kOriginal);
   const MatmulParams params{.a = tensors.random_bf16({rows, k}),
                             .weight = weight.get(),
                             .out = tensors.allocate<float>({rows, n})};

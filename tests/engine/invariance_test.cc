@@ -102,35 +102,49 @@ class PromptWriter {
 };
 
 /// What a server may be started with that changes the numbers.
-struct CacheKind {
-  DType dtype = DType::kBF16;
+struct Variant {
+  DType kv_dtype = DType::kBF16;
   SelectionSchedule schedule = {};
+  WeightFormat weights = WeightFormat::kOriginal;
 
+  bool is_default() const {
+    return kv_dtype == DType::kBF16 && schedule.num_stages == 0 &&
+           weights == WeightFormat::kOriginal;
+  }
   std::string name() const {
-    return std::string(dtype_name(dtype)) + ", schedule " + schedule_text(schedule);
+    return std::string(dtype_name(kv_dtype)) + " cache, schedule " + schedule_text(schedule) +
+           (weights == WeightFormat::kInt8 ? ", int8 weights" : "");
   }
 };
 
 /// Units of two and of four blocks, from positions inside of blocks and units on.
-CacheKind scheduled() {
-  return {.dtype = DType::kI8, .schedule = parse_selection_schedule("70:2,300:4:2", "the test")};
+Variant scheduled() {
+  return {.kv_dtype = DType::kI8,
+          .schedule = parse_selection_schedule("70:2,300:4:2", "the test"),
+          .weights = WeightFormat::kOriginal};
+}
+
+std::vector<Variant> all_variants() {
+  return {Variant{},
+          {.kv_dtype = DType::kI8, .schedule = {}, .weights = WeightFormat::kOriginal},
+          scheduled(),
+          {.kv_dtype = DType::kBF16, .schedule = {}, .weights = WeightFormat::kInt8}};
 }
 
 /// One backend with the bundled model on it; engines come and go.
 class Machine {
  public:
-  Machine(const std::string& spec, const CacheKind& kind)
+  Machine(const std::string& spec, const Variant& variant)
       : backend_(make_backend(spec, {.num_threads = 2})),
-        model_(load_scheduled(*backend_, kind.schedule)),
-        storage_(*backend_, shape_of(model_->config(), kind.dtype)) {}
+        model_(load(*backend_, variant)),
+        storage_(*backend_, shape_of(model_->config(), variant.kv_dtype)) {}
 
   const ModelConfig& model_config() const { return model_->config(); }
 
-  static std::unique_ptr<Model> load_scheduled(Backend& backend,
-                                               const SelectionSchedule& schedule) {
+  static std::unique_ptr<Model> load(Backend& backend, const Variant& variant) {
     MobaConfig moba = *load_model_config(kModelDir).moba;
-    moba.schedule = schedule;
-    return load_model(kModelDir, backend, &moba);
+    moba.schedule = variant.schedule;
+    return load_model(kModelDir, backend, &moba, variant.weights);
   }
 
   static KvStorage::Shape shape_of(const ModelConfig& config, DType kv_dtype) {
@@ -303,16 +317,15 @@ std::vector<std::string> available_specs() {
 }  // namespace
 
 TEST_CASE("Chunks, batches, prefix hits and backends change no token", "[invariance]") {
-  const CacheKind kind =
-      GENERATE(CacheKind{}, CacheKind{.dtype = DType::kI8, .schedule = {}}, scheduled());
-  CAPTURE(kind.name());
+  const Variant variant = GENERATE(from_range(all_variants()));
+  CAPTURE(variant.name());
   const PromptWriter writer;
   const std::vector<Ask> asks = eight_asks(writer);
   std::vector<Answer> expected;  // by the reference
   for (const std::string& spec : available_specs()) {
-    Machine machine(spec, kind);
+    Machine machine(spec, variant);
     std::vector<Answer> first;  // by this backend
-    for (const Cell& cell : kind.dtype == DType::kBF16 ? all_cells() : some_cells()) {
+    for (const Cell& cell : variant.is_default() ? all_cells() : some_cells()) {
       std::vector<Ask> batch_asks;
       for (const size_t i : cell.batch) batch_asks.push_back(asks[i]);
       Run run(machine, cell.max_step_tokens);
@@ -322,7 +335,7 @@ TEST_CASE("Chunks, batches, prefix hits and backends change no token", "[invaria
         if (expected.empty()) expected = answers;
         for (size_t k = 0; k < cell.batch.size(); ++k) {
           const size_t i = cell.batch[k];
-          CAPTURE(spec, cell.max_step_tokens, cell.batch.size(), expects_hit, i);
+          CAPTURE(weights, spec, cell.max_step_tokens, cell.batch.size(), expects_hit, i);
           check_same_bits(answers[k], first[i]);
           if (!asks[i].seed) check_same_tokens(answers[k], expected[i]);
           const auto num_prompt = static_cast<int32_t>(asks[i].prompt.size());
@@ -340,9 +353,8 @@ TEST_CASE("Chunks, batches, prefix hits and backends change no token", "[invaria
 }
 
 TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
-  const CacheKind kind =
-      GENERATE(CacheKind{}, CacheKind{.dtype = DType::kI8, .schedule = {}}, scheduled());
-  CAPTURE(kind.name());
+  const Variant variant = GENERATE(from_range(all_variants()));
+  CAPTURE(variant.name());
   const PromptWriter writer;
   std::vector<Ask> asks;
   for (int i = 1; i < 4; ++i) {
@@ -354,7 +366,7 @@ TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
   }
   for (const std::string& spec : available_specs()) {
     CAPTURE(spec);
-    Machine machine(spec, kind);
+    Machine machine(spec, variant);
     const std::vector<Answer> expected = Run(machine, 64).answer(asks);
     const std::vector<Answer> actual = Run(machine, 64, /*num_blocks=*/8).answer(asks);
     int32_t num_preemptions = 0;
@@ -368,9 +380,8 @@ TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
 }
 
 TEST_CASE("Full attention keeps its tokens among MoBA sequences", "[invariance]") {
-  const CacheKind kind =
-      GENERATE(CacheKind{}, CacheKind{.dtype = DType::kI8, .schedule = {}}, scheduled());
-  CAPTURE(kind.name());
+  const Variant variant = GENERATE(from_range(all_variants()));
+  CAPTURE(variant.name());
   const PromptWriter writer;
   const auto ask = [&](int index, AttentionMode mode, int32_t top_k) {
     return Ask{.prompt = writer.write(index, 6, Ending::kQuestion),
@@ -383,7 +394,7 @@ TEST_CASE("Full attention keeps its tokens among MoBA sequences", "[invariance]"
                               ask(1, AttentionMode::kFull, 1), ask(1, AttentionMode::kMoba, 8)};
   std::vector<Answer> expected;
   for (const std::string& spec : available_specs()) {
-    Machine machine(spec, kind);
+    Machine machine(spec, variant);
     std::vector<Answer> alone;
     for (const Ask& one : asks) alone.push_back(Run(machine, 1024).answer({one}).front());
     if (expected.empty()) expected = alone;

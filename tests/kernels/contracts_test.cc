@@ -57,12 +57,12 @@ TEST_CASE("contracts: embedding, rms_norm, silu_mul and matmul") {
 
   const std::vector<float> rows(8);
   const ConstTensorView part = make_view(rows.data(), {2, 4});
-  const auto packed = backend->pack_weight({&part, 1});
+  const auto packed = backend->pack_weight({&part, 1}, WeightFormat::kOriginal);
   check_refused([&] { backend->matmul({x, packed.get(), out}); }, "matmul: out");
   check_refused([&] { backend->matmul({shorter(x, 1), packed.get(), out}); }, "matmul: a");
-  check_refused([&] { backend->pack_weight({}); }, "part");
+  check_refused([&] { backend->pack_weight({}, WeightFormat::kOriginal); }, "part");
   const std::vector<ConstTensorView> uneven{part, make_view(rows.data(), {4, 2})};
-  check_refused([&] { backend->pack_weight(uneven); }, "k=4");
+  check_refused([&] { backend->pack_weight(uneven, WeightFormat::kOriginal); }, "k=4");
   check_untouched(out);
 }
 

@@ -25,6 +25,7 @@ class ModelDriver {
     int32_t max_top_k = 16;
     int32_t num_blocks = 128;
     uint32_t shuffle_seed = 1;
+    WeightFormat weights = WeightFormat::kOriginal;
   };
 
   ModelDriver(const std::filesystem::path& model_dir, std::string_view backend,

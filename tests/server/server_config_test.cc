@@ -62,6 +62,7 @@ TEST_CASE("a file may set everything that a flag can") {
 model = "/models/m"
 served-model-name = "name"
 backend = "cpu"
+weights = "int8"
 max-model-len = 4096
 kv-cache-memory = "2GiB"
 kv-dtype = "int8"
@@ -82,6 +83,7 @@ log-level = "warn"
   CHECK(config.model == "/models/m");
   CHECK(config.served_model_name == "name");
   CHECK(config.backend == "cpu");
+  CHECK(config.weights == "int8");
   CHECK(config.max_model_len == 4096);
   CHECK(config.kv_cache_memory == uint64_t{2} << 30);
   CHECK(config.no_prefix_cache);

@@ -47,7 +47,7 @@ void require_memory(int64_t num_bytes, const std::string& what) {
 /// Random weights need their size twice: as a file in the temporary folder (TMPDIR), which the
 /// system may drop from its cache, and packed by the backend.
 std::unique_ptr<Model> load_random_model(const ModelConfig& config, const MobaConfig& moba,
-                                         uint32_t seed, Backend& backend) {
+                                         const BenchOptions& options, Backend& backend) {
   const int64_t num_bytes = random_model_bytes(config);
   require_memory(num_bytes, "the model");
   const test::TemporaryFolder folder;
@@ -56,8 +56,8 @@ std::unique_ptr<Model> load_random_model(const ModelConfig& config, const MobaCo
     throw std::runtime_error(folder.path().string() + ": no room for weights of " +
                              std::to_string(num_bytes >> 20) + " MiB; set TMPDIR");
   }
-  write_random_model(config, seed, folder.path());
-  return load_model(folder.path(), backend, &moba);
+  write_random_model(config, options.seed, folder.path());
+  return load_model(folder.path(), backend, &moba, options.weights);
 }
 
 }  // namespace
@@ -70,11 +70,11 @@ BenchModel::BenchModel(const BenchOptions& options)
   if (is_folder) {
     const auto folder = options.model.empty() ? bundled_model() : options.model;
     moba_ = chosen_moba(load_model_config(folder), options);
-    model_ = load_model(folder, backend_, &moba_);
+    model_ = load_model(folder, backend_, &moba_, options.weights);
   } else {
     const ModelConfig config = shape_config(options.shape);
     moba_ = chosen_moba(config, options);
-    model_ = load_random_model(config, moba_, options.seed, backend_);
+    model_ = load_random_model(config, moba_, options, backend_);
   }
 }
 

@@ -33,6 +33,10 @@ void add_model_options(CLI::App& app, BenchOptions& options) {
                  "LAYERS,DIM,HEADS,KV_HEADS,HEAD_DIM,FFN,VOCAB; random weights but for bundled")
       ->capture_default_str();
   app.add_option("--model", options.model, "Hugging Face folder instead of a shape");
+  app.add_option("--weights", options.weights, "bf16 or int8")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, WeightFormat>{
+          {"bf16", WeightFormat::kOriginal}, {"int8", WeightFormat::kInt8}}))
+      ->default_str("bf16");
   app.add_option("--attention", options.attention, "moba or full")
       ->transform(CLI::CheckedTransformer(std::map<std::string, AttentionMode>{
           {"moba", AttentionMode::kMoba}, {"full", AttentionMode::kFull}}))

@@ -18,6 +18,7 @@ struct BenchOptions {
   BenchMode mode = BenchMode::kPrefill;
   std::string shape = "bundled";
   std::filesystem::path model;  // empty: the shape decides
+  WeightFormat weights = WeightFormat::kOriginal;
   AttentionMode attention = AttentionMode::kMoba;
   int32_t block_size = 0;  // 0: the model's
   int32_t top_k = 0;       // 0: the model's

@@ -14,6 +14,10 @@ std::string_view mode_name(const Measurement& m) {
   return m.is_whole ? "prefill whole" : "prefill";
 }
 
+std::string_view weights_name(const Report& report) {
+  return report.options.weights == WeightFormat::kInt8 ? "int8" : "bf16";
+}
+
 std::string_view attention_name(const Report& report) {
   return report.options.attention == AttentionMode::kFull ? "full" : "moba";
 }
@@ -56,6 +60,7 @@ Json model_json(const Report& report) {
           {"head_dim", c.head_dim},
           {"intermediate_size", c.intermediate_size},
           {"vocab_size", c.vocab_size},
+          {"weights", weights_name(report)},
           {"weight_bytes", report.weight_bytes},
           {"attention", attention_name(report)},
           {"kv_dtype", dtype_name(report.options.kv_dtype)},
@@ -120,9 +125,9 @@ std::string heading(const Report& report) {
                  report.peaks.gbytes_per_s, report.peaks.source.c_str());
   text += format(
       "model %s: %d layers, dim %d, %d/%d heads of %d, ffn %d, vocabulary %d, weights "
-      "%.1f MB\n",
+      "%s, %.1f MB\n",
       report.model_name.c_str(), c.num_layers, c.hidden_size, c.num_heads, c.num_kv_heads,
-      c.head_dim, c.intermediate_size, c.vocab_size,
+      c.head_dim, c.intermediate_size, c.vocab_size, std::string(weights_name(report)).c_str(),
       static_cast<double>(report.weight_bytes) / 1e6);
   text += format("attention %s, block size %d, top-k %d, schedule %s, %s cache; medians of %d\n\n",
                  std::string(attention_name(report)).c_str(), report.moba.block_size,

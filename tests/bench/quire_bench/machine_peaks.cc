@@ -35,14 +35,14 @@ double best_seconds(const Action& action) {
   return best;
 }
 
-double measure_gflops(Backend& backend) {
+double measure_gflops(Backend& backend, WeightFormat format) {
   RandomTable table(1);
   std::vector<BFloat16> values;
   table.hand_out(kWidth * kWidth, [&](std::span<const BFloat16> piece) {
     values.insert(values.end(), piece.begin(), piece.end());
   });
   const ConstTensorView host = make_view(std::as_const(values).data(), {kWidth, kWidth});
-  const auto weight = backend.pack_weight({&host, 1});
+  const auto weight = backend.pack_weight({&host, 1}, format);
   const auto input = backend.allocate(kRows * kWidth * sizeof(BFloat16));
   const auto output = backend.allocate(kRows * kWidth * sizeof(float));
   backend.upload(std::as_bytes(std::span(values).first(kRows * kWidth)), input->data());
@@ -85,14 +85,16 @@ std::string cpu_name() {
 
 }  // namespace
 
-MachinePeaks find_peaks(const MachinePeaks& given, Backend& backend, int num_threads) {
+MachinePeaks find_peaks(const MachinePeaks& given, Backend& backend, WeightFormat format,
+                        int num_threads) {
   MachinePeaks peaks = given;
   if (given.gflops > 0) {
     peaks.source = "compute: given";
   } else {
-    peaks.gflops = measure_gflops(backend);
-    peaks.source =
-        "compute: best bf16 product of 512 x 2048 x 2048 on backend " + std::string(backend.name());
+    peaks.gflops = measure_gflops(backend, format);
+    peaks.source = std::string("compute: best ") +
+                   (format == WeightFormat::kInt8 ? "int8" : "bf16") +
+                   " product of 512 x 2048 x 2048 on backend " + std::string(backend.name());
   }
   if (given.gbytes_per_s > 0) {
     peaks.source += "; memory: given";

@@ -10,15 +10,16 @@ namespace quire::bench {
 
 /// What the machine can do at most; a floor of time follows from it and from the counted work.
 struct MachinePeaks {
-  double gflops = 0;        // bf16 products, 2 * m * n * k per second / 1e9
+  double gflops = 0;        // products of the weights, 2 * m * n * k per second / 1e9
   double gbytes_per_s = 0;  // memory read, 1e9 bytes
   std::string source;       // how they were found, for the report
 };
 
 /// Measures what is 0 in `given` with `num_threads` threads, in about a second: the best of some
-/// products [512, 2048] x [2048, 2048] on `backend`, and the best sweep over 512 MiB of its memory.
-/// The best rather than the median: these are limits.
-MachinePeaks find_peaks(const MachinePeaks& given, Backend& backend, int num_threads);
+/// products [512, 2048] x [2048, 2048] on `backend` with weights of `format`, and the best sweep
+/// over 512 MiB of its memory. The best rather than the median: these are limits.
+MachinePeaks find_peaks(const MachinePeaks& given, Backend& backend, WeightFormat format,
+                        int num_threads);
 
 /// Names what a figure was measured on.
 struct MachineFacts {

@@ -22,7 +22,7 @@ MachinePeaks peaks_for(const BenchOptions& options) {
   const bool is_reference = options.backend == "reference";
   const auto backend = make_backend(is_reference ? "cpu" : std::string_view(options.backend),
                                     {.num_threads = options.num_threads});
-  return find_peaks(options.peaks, *backend, options.num_threads);
+  return find_peaks(options.peaks, *backend, options.weights, options.num_threads);
 }
 
 int run(int argc, char** argv) {

@@ -99,7 +99,7 @@ void MeteredBackend::count(const MatmulParams& p) {
   const double weights =
       static_cast<double>(p.weight->num_rows()) * static_cast<double>(p.weight->num_columns());
   work_.linear_flops += 2 * rows * weights;
-  work_.weight_bytes += weights * static_cast<double>(element_bytes(p.a.dtype));
+  work_.weight_bytes += static_cast<double>(p.weight->value_bytes());
 }
 
 void MeteredBackend::count(const MobaGateParams& p) {

@@ -69,8 +69,9 @@ class MeteredBackend final : public Backend {
     inner_->download(device, host);
   }
   void synchronize() override { inner_->synchronize(); }
-  std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts) override {
-    return inner_->pack_weight(parts);
+  std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
+                                            WeightFormat format) override {
+    return inner_->pack_weight(parts, format);
   }
 
   void embedding(const EmbeddingParams& p) override;

@@ -61,6 +61,16 @@ TEST_CASE("An int8 cache halves the elements and adds the scales", "[op_meter]")
   CHECK(work.kv_bytes == 14 * 2 * (4 + 2));
 }
 
+TEST_CASE("Int8 weights are a byte each, and four for the scale of a row", "[op_meter]") {
+  BenchOptions options = small_options(GENERATE("reference", "cpu"));
+  const OpWork original = only_case(options).work;
+  options.weights = WeightFormat::kInt8;
+  const OpWork work = only_case(options).work;
+  CHECK(work.linear_flops == original.linear_flops);
+  // Rows of the four matrices and of the head.
+  CHECK(work.weight_bytes == original.weight_bytes / 2 + 4 * (16 + 8 + 32 + 8 + 32));
+}
+
 TEST_CASE("Prefill with MoBA that selects everything reads no centroid", "[op_meter]") {
   BenchOptions options = small_options("cpu");
   options.top_k = 4;
