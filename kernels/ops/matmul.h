@@ -43,7 +43,7 @@ inline constexpr int64_t kMaxInt8Columns = INT32_MAX / (127 * 127);
 /// A row of `out` depends on its own row of `a` alone, bit for bit: the same token gives the same
 /// logits in any batch and any chunk. A backend whose library breaks that must not use it.
 struct MatmulParams {
-  ConstTensorView a;  // [num_rows_m, k] f32 with an f32 weight, else bf16
+  ConstTensorView a;                     // [num_rows_m, k] f32 with an f32 weight, else bf16
   const PackedWeight* weight = nullptr;  // [n, k]; k <= kMaxInt8Columns if it is int8
   TensorView out;                        // [num_rows_m, n] f32, no alias
 };

@@ -24,6 +24,8 @@ std::string_view stored_name(DType dtype) {
       return "BF16";
     case DType::kF64:
       return "F64";
+    case DType::kI8:
+      return "I8";
     case DType::kI32:
       return "I32";
     case DType::kI64:

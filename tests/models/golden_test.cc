@@ -118,8 +118,8 @@ TEST_CASE("every backend reproduces the golden tokens and logprobs") {
 }
 
 // How far int8 weights move a logit of the bundled model on average, over all tokens of the
-// vocabulary and all answers of the golden prompts: measured 0.000, see models/README.md.
-constexpr double kMeanInt8LogitError = 0.5;
+// vocabulary and all answers of the golden prompts: measured 0.074 to 0.082.
+constexpr double kMeanInt8LogitError = 0.16;
 
 TEST_CASE("int8 weights give the golden tokens") {
   const auto golden = GENERATE(from_range(load_golden()));
