@@ -30,8 +30,6 @@ std::string_view stored_name(DType dtype) {
       return "I32";
     case DType::kI64:
       return "I64";
-    case DType::kI8:
-      return "I8";
   }
   return "?";
 }

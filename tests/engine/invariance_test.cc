@@ -335,7 +335,7 @@ TEST_CASE("Chunks, batches, prefix hits and backends change no token", "[invaria
         if (expected.empty()) expected = answers;
         for (size_t k = 0; k < cell.batch.size(); ++k) {
           const size_t i = cell.batch[k];
-          CAPTURE(weights, spec, cell.max_step_tokens, cell.batch.size(), expects_hit, i);
+          CAPTURE(spec, cell.max_step_tokens, cell.batch.size(), expects_hit, i);
           check_same_bits(answers[k], first[i]);
           if (!asks[i].seed) check_same_tokens(answers[k], expected[i]);
           const auto num_prompt = static_cast<int32_t>(asks[i].prompt.size());
