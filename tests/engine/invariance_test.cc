@@ -117,10 +117,11 @@ struct Variant {
   }
 };
 
-/// Units of two and of four blocks, from positions inside of blocks and units on.
+/// Units of two, four and eight blocks, from positions inside of blocks and units on. The question
+/// of the longest prompt sees all of it, or the model would not be sure of its answer.
 Variant scheduled() {
   return {.kv_dtype = DType::kI8,
-          .schedule = parse_selection_schedule("70:2,300:4:2", "the test"),
+          .schedule = parse_selection_schedule("140:2:4,400:4:2,560:8:2", "the test"),
           .weights = WeightFormat::kOriginal};
 }
 
