@@ -409,8 +409,10 @@ TEST_CASE("Full attention keeps its tokens among MoBA sequences", "[invariance]"
       }
     }
     CAPTURE(spec);
-    CHECK(alone[0].logprobs != alone[1].logprobs);  // full and sparse are two models
-    check_same_tokens(alone[3], alone[2]);          // all blocks selected: they are one
+    if (variant.schedule.num_stages == 0) {  // whose units would be all of so short a prompt
+      CHECK(alone[0].logprobs != alone[1].logprobs);  // full and sparse are two models
+    }
+    check_same_tokens(alone[3], alone[2]);  // all blocks selected: they are one
   }
   for (const Answer& answer : expected) CHECK(answer.smallest_margin > kMinMargin);
 }
