@@ -1,10 +1,12 @@
 #include "kernels/cpu/attention_tile.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "kernels/cpu/bf16_attention.h"
+#include "kernels/cpu/bf16_few_rows.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_tile.cc"
@@ -216,6 +218,14 @@ void pack_values(const BFloat16* const* values, int64_t num_keys, int64_t head_d
 void attend_tile(const AttendTile& tile) {
   if (uses_bf16_dot()) return bf16_attention::attend_tile(tile);
   HWY_DYNAMIC_DISPATCH(AttendTileRows)(tile);
+}
+bool attends_in_place(const AttendTile& tile) {
+  return uses_bf16_dot() && bf16_few_rows::takes(tile.num_rows, tile.head_dim) &&
+         std::all_of(tile.limits, tile.limits + tile.num_rows,
+                     [&](int32_t limit) { return limit == tile.num_keys; });
+}
+void attend_in_place(const AttendTile& tile, const TileRowsInPlace& rows) {
+  bf16_few_rows::attend(tile, rows);
 }
 void fold_states(const SoftmaxRows& part, int64_t num_rows, int64_t head_dim,
                  const SoftmaxRows& into) {

@@ -42,6 +42,19 @@ struct AttendTile {
 };
 void attend_tile(const AttendTile& tile);
 
+/// Keys and values of a tile where the cache has them, rows of head_dim at equal distances, and
+/// those that will be asked for next, which are brought near meanwhile (or the same ones again).
+struct TileRowsInPlace {
+  const BFloat16 *keys = nullptr, *upcoming_keys = nullptr;
+  const BFloat16 *values = nullptr, *upcoming_values = nullptr;
+  int64_t key_stride = 0, value_stride = 0;
+};
+/// Whether attend_in_place takes `tile`, whose keys and values need not be set: few rows that see
+/// all keys, on a CPU with AVX512_BF16.
+bool attends_in_place(const AttendTile& tile);
+/// attend_tile without packing, with the same bits.
+void attend_in_place(const AttendTile& tile, const TileRowsInPlace& rows);
+
 /// Folds the state of the same rows over later keys into `into`: one of several parts, always in
 /// the order of the keys.
 void fold_states(const SoftmaxRows& part, int64_t num_rows, int64_t head_dim,

@@ -101,14 +101,18 @@ class TileAttention {
         const int64_t num_keys =
             std::min({kTileKeys, block_size - offset, end_position() - start - offset});
         if (num_keys <= 0) break;
-        keys.load(params_.kv, block, tile_.kv_head, offset, num_keys);
+        const bool is_last = offset + kTileKeys >= block_size;
+        const int64_t next = std::min(start + (is_last ? block_size : 0), end_position() - 1);
+        keys.load(params_.kv, {block, tile_.kv_head, offset}, num_keys,
+                  {tile_.sequence->block_table[next / block_size], tile_.kv_head,
+                   is_last ? 0 : offset + kTileKeys});
         attend_keys(keys, start + offset, num_keys, start + offset == segment * segment_keys_,
                     query, state);
       }
     }
   }
 
-  void attend_keys(const KvTile& keys, int64_t first_key, int64_t num_keys, bool is_first,
+  void attend_keys(KvTile& keys, int64_t first_key, int64_t num_keys, bool is_first,
                    const float* query, const SoftmaxRows& state) const {
     thread_local std::vector<int32_t> limits;
     limits.assign(static_cast<size_t>(num_rows()), static_cast<int32_t>(num_keys));

@@ -8,8 +8,14 @@
 
 namespace quire::cpu {
 
+/// Where a tile begins: a token of a block, for one KV head.
+struct TilePlace {
+  int64_t block, kv_head, first_token;
+};
+
 /// Keys and values of up to kTileKeys tokens of one block and KV head, as attend_tile reads them:
-/// the one place that knows how the cache stores them. One per thread.
+/// the one place that knows how the cache stores them. One per thread. They are packed when rows
+/// come that need it.
 ///
 /// An int8 key is packed as the integers that it is, and its scale multiplies its scores, which is
 /// exact. An int8 value is packed as bf16(integer * scale): a rounding as fine as that of the
@@ -19,20 +25,22 @@ class KvTile {
   /// Makes room for tiles of this size; keeps what it has.
   void reserve(int64_t head_dim);
 
-  /// Loads tokens [first, first + num_keys) of a block.
-  void load(const PagedKvView& kv, int64_t block, int64_t kv_head, int64_t first, int64_t num_keys);
+  /// Takes num_keys tokens from `place` on. `upcoming`: the place that will be asked for next, or
+  /// `place` again; may be a wrong guess, which costs time only.
+  void load(const PagedKvView& kv, const TilePlace& place, int64_t num_keys,
+            const TilePlace& upcoming);
 
   /// Folds the loaded tile into the state of `rows`, whose tile members this fills in.
-  void attend(AttendTile rows) const;
+  void attend(AttendTile rows);
 
  private:
-  const BFloat16* widen_key(const PagedKvView& kv, int64_t block, int64_t kv_head, int64_t offset,
-                            int64_t j);
-  const BFloat16* widen_value(const PagedKvView& kv, int64_t block, int64_t kv_head, int64_t offset,
-                              int64_t j);
+  void widen(const PagedKvView& kv, const TilePlace& place, const TilePlace& upcoming);
+  void pack();
 
   int64_t head_dim_ = 0;
   int64_t num_keys_ = 0;
+  bool is_packed_ = false;
+  TileRowsInPlace rows_;              // in the cache, or wide
   std::vector<float> keys_, values_;  // packed
   // Of an int8 cache: its rows as bf16, and each key's scale.
   std::vector<BFloat16> wide_keys_, wide_values_;  // [kTileKeys, head_dim]

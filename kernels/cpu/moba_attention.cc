@@ -18,6 +18,7 @@ namespace quire::cpu {
 namespace {
 
 constexpr int64_t kMaxGroupRows = 512;  // their queries and partials stay in the second cache
+constexpr int64_t kMaxFewRows = 4;      // of a group, on average
 constexpr int64_t kMaxPartialBytes = int64_t{64} << 20;
 
 /// What a pass needs; about kMaxPartialBytes at most.
@@ -41,7 +42,8 @@ class Pass {
               scratch.out.reserve(num_routes * static_cast<size_t>(stride_))};
   }
 
-  void attend(const BlockRows& group) const {
+  /// `upcoming`: the group that this thread will probably attend next.
+  void attend(const BlockRows& group, const BlockRows& upcoming) const {
     thread_local KvTile tile;
     thread_local Scratch<float> query_scratch;
     const int64_t num_rows = group.end - group.begin;
@@ -59,7 +61,10 @@ class Pass {
     tile.reserve(head_dim_);
     for (int64_t first_key = 0; first_key < most; first_key += kTileKeys) {
       const int64_t num_keys = std::min(kTileKeys, most - first_key);
-      tile.load(params_.kv, group.block, group.kv_head, first_key, num_keys);
+      const bool is_last = first_key + kTileKeys >= most;
+      tile.load(params_.kv, {group.block, group.kv_head, first_key}, num_keys,
+                is_last ? TilePlace{upcoming.block, upcoming.kv_head, 0}
+                        : TilePlace{group.block, group.kv_head, first_key + kTileKeys});
       attend_tile_rows(group, tile, first_key, num_keys, query);
     }
   }
@@ -80,8 +85,8 @@ class Pass {
   }
 
  private:
-  void attend_tile_rows(const BlockRows& group, const KvTile& tile, int64_t first_key,
-                        int64_t num_keys, const float* query) const {
+  void attend_tile_rows(const BlockRows& group, KvTile& tile, int64_t first_key, int64_t num_keys,
+                        const float* query) const {
     thread_local std::vector<int32_t> limits;
     limits.clear();
     for (int64_t place = group.begin; place < group.end; ++place) {
@@ -121,8 +126,17 @@ void moba_attention(const MobaAttentionParams& params) {
     scratch.routes.build(params, sequences, row, end_row, kMaxGroupRows);
     const Pass pass(params, row, scratch);
     const std::vector<BlockRows>& groups = scratch.routes.groups();
-    parallel_for(static_cast<int64_t>(groups.size()), 1,
-                 [&](int64_t i) { pass.attend(groups[static_cast<size_t>(i)]); });
+    const auto num_groups = static_cast<int64_t>(groups.size());
+    const auto attend = [&](int64_t i) {
+      const int64_t upcoming = std::min(i + 1, num_groups - 1);
+      pass.attend(groups[static_cast<size_t>(i)], groups[static_cast<size_t>(upcoming)]);
+    };
+    // Groups of few rows cost the same each: long runs of them let memory be asked ahead of time.
+    if (scratch.routes.num_routes() <= kMaxFewRows * num_groups) {
+      parallel_for_runs(num_groups, attend);
+    } else {
+      parallel_for(num_groups, 1, attend);
+    }
     parallel_for((end_row - row) * num_heads, 64,
                  [&](int64_t i) { pass.merge(row + i / num_heads, i % num_heads); });
   }
