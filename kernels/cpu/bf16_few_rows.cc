@@ -9,12 +9,11 @@
 namespace quire::cpu::bf16_few_rows {
 
 namespace {
-constexpr int64_t kMaxRows = 4;      // accumulators beside 16 transposed registers
 constexpr int64_t kDimsAtOnce = 32;  // bf16 of a register
 }  // namespace
 
 bool takes(int64_t num_rows, int64_t head_dim) {
-  return num_rows <= kMaxRows && head_dim % kDimsAtOnce == 0;
+  return num_rows <= kMaxFewRows && head_dim % kDimsAtOnce == 0;
 }
 
 #if defined(__x86_64__)
@@ -25,18 +24,39 @@ using bf16_softmax::Strip;
 
 namespace {
 
+/// To the second cache: lines on their way to the first one take up the few places where loads that
+/// missed it wait, and hold up the loads of the present tile.
 inline void prefetch(const void* address) {
-  _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
+  _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T1);
+}
+
+/// Keeps GCC from deriving 16 pointers from one ahead of a loop, and from moving them to and from
+/// vector registers in it.
+template <class T>
+inline void forget_origin(T*& pointer) {
+  asm("" : "+r"(pointer));
 }
 
 /// Keys at places of their own.
 struct ScatteredKeys {
   const BFloat16* const* keys;
   const BFloat16* const* upcoming;
+  int64_t offset;
 
-  QUIRE_BF16_DOT __m512i load(int64_t key, int64_t dim) const {
-    prefetch(upcoming[key] + dim);
-    return _mm512_loadu_si512(keys[key] + dim);
+  QUIRE_BF16_DOT void load(int64_t first, int64_t count, int64_t dim,
+                           __m512i (&words)[kLanes]) const {
+    const BFloat16* const* key = keys + first;
+    const BFloat16* const* next = upcoming + first;
+    dim += offset;
+#pragma GCC unroll 16
+    for (int j = 0; j < kLanes; ++j) {
+      words[j] = _mm512_setzero_si512();
+      if (j >= count) continue;
+      words[j] = _mm512_loadu_si512(*key++ + dim);
+      prefetch(*next++ + dim);
+      forget_origin(key);
+      forget_origin(next);
+    }
   }
 };
 
@@ -46,11 +66,28 @@ struct EvenKeys {
   const BFloat16* upcoming;
   int64_t stride;
 
-  QUIRE_BF16_DOT __m512i load(int64_t key, int64_t dim) const {
-    prefetch(upcoming + key * stride + dim);
-    return _mm512_loadu_si512(keys + key * stride + dim);
+  QUIRE_BF16_DOT void load(int64_t first, int64_t count, int64_t dim,
+                           __m512i (&words)[kLanes]) const {
+    const BFloat16* key = keys + first * stride + dim;
+    const BFloat16* next = upcoming + first * stride + dim;
+#pragma GCC unroll 16
+    for (int j = 0; j < kLanes; ++j) {
+      words[j] = _mm512_setzero_si512();
+      if (j >= count) continue;
+      words[j] = _mm512_loadu_si512(key);
+      prefetch(next);
+      key += stride;
+      next += stride;
+      forget_origin(key);
+      forget_origin(next);
+    }
   }
 };
+
+/// sums += the products of two pairs of bf16 per lane, one of them the same pair for all lanes.
+QUIRE_BF16_DOT inline void add_products(__m512& sums, const float& pair, __m512i words) {
+  asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(words), "m"(pair));
+}
 
 /// Scores of kRows rows with keys [first, first + 16); those from num_keys on are zeros.
 template <int kRows, class Keys>
@@ -61,36 +98,32 @@ QUIRE_BF16_DOT inline void score_keys(const float* query, int64_t num_pairs, con
   for (int64_t p0 = 0; p0 < num_pairs; p0 += kLanes) {
     __m512i words[kLanes];
     if (first + kLanes <= num_keys) {
-      for (int j = 0; j < kLanes; ++j) words[j] = keys.load(first + j, 2 * p0);
+      keys.load(first, kLanes, 2 * p0, words);
     } else {
-      for (int j = 0; j < kLanes; ++j) {
-        words[j] = first + j < num_keys ? keys.load(first + j, 2 * p0) : _mm512_setzero_si512();
-      }
+      keys.load(first, num_keys - first, 2 * p0, words);
     }
     transpose(words);
+    const float* pairs = query + p0;
 #pragma GCC unroll 16
     for (int p = 0; p < kLanes; ++p) {
 #pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        const __m512 q = _mm512_set1_ps(query[r * num_pairs + p0 + p]);
-        add_products(sums[r], q, _mm512_castsi512_ps(words[p]));
-      }
+      for (int r = 0; r < kRows; ++r) add_products(sums[r], pairs[r * num_pairs + p], words[p]);
     }
   }
 }
 
 template <int kRows>
-QUIRE_BF16_DOT void filter_keys(const float* query, int64_t num_pairs, const ScatteredKeys& keys,
-                                int64_t num_keys, const float* thresholds, float* scores,
-                                uint64_t* masks) {
+QUIRE_BF16_DOT void filter_keys(const FewRows& rows, float* scores, uint64_t* masks) {
+  const ScatteredKeys keys{rows.keys, rows.upcoming, rows.offset};
+  const int64_t num_pairs = bf16_dot::query_stride(rows.head_dim);
   std::fill_n(masks, kRows, uint64_t{0});
-  for (int64_t first = 0; first < num_keys; first += kLanes) {
+  for (int64_t first = 0; first < rows.num_keys; first += kLanes) {
     __m512 sums[kRows];
-    score_keys<kRows>(query, num_pairs, keys, first, num_keys, sums);
+    score_keys<kRows>(rows.query, num_pairs, keys, first, rows.num_keys, sums);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
-      const __mmask16 above =
-          _mm512_cmp_ps_mask(sums[r], _mm512_set1_ps(thresholds[r]), _CMP_NLT_UQ);
+      const __m512 threshold = _mm512_set1_ps(rows.thresholds[r]);
+      const __mmask16 above = _mm512_cmp_ps_mask(sums[r], threshold, _CMP_NLT_UQ);
       if (above == 0) continue;
       masks[r] |= static_cast<uint64_t>(above) << first;
       _mm512_storeu_ps(scores + r * kTileKeys + first, sums[r]);
@@ -149,8 +182,8 @@ QUIRE_BF16_DOT inline void accumulate(const AttendTile& tile, const Strip& strip
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const __m512 weight = _mm512_set1_ps(strip.weights[r * kPairs + pair]);
-        add_products(low[r][c], weight, value_low);
-        add_products(high[r][c], weight, value_high);
+        bf16_lanes::add_products(low[r][c], weight, value_low);
+        bf16_lanes::add_products(high[r][c], weight, value_high);
       }
     }
   }
@@ -184,27 +217,21 @@ QUIRE_BF16_DOT void attend_rows(const AttendTile& tile, const TileRowsInPlace& r
 
 }  // namespace
 
-void score_above(const float* query, int64_t num_rows, int64_t head_dim,
-                 const BFloat16* const* keys, const BFloat16* const* upcoming, int64_t num_keys,
-                 const float* thresholds, float* scores, uint64_t* masks) {
-  constexpr decltype(&filter_keys<1>) kFunctions[kMaxRows] = {filter_keys<1>, filter_keys<2>,
-                                                              filter_keys<3>, filter_keys<4>};
-  kFunctions[num_rows - 1](query, bf16_dot::query_stride(head_dim), {keys, upcoming}, num_keys,
-                           thresholds, scores, masks);
+void score_above(const FewRows& rows, float* scores, uint64_t* masks) {
+  constexpr decltype(&filter_keys<1>) kFunctions[kMaxFewRows] = {filter_keys<1>, filter_keys<2>,
+                                                                 filter_keys<3>, filter_keys<4>};
+  kFunctions[rows.num_rows - 1](rows, scores, masks);
 }
 
 void attend(const AttendTile& tile, const TileRowsInPlace& rows) {
-  constexpr decltype(&attend_rows<1>) kFunctions[kMaxRows] = {attend_rows<1>, attend_rows<2>,
-                                                              attend_rows<3>, attend_rows<4>};
+  constexpr decltype(&attend_rows<1>) kFunctions[kMaxFewRows] = {attend_rows<1>, attend_rows<2>,
+                                                                 attend_rows<3>, attend_rows<4>};
   kFunctions[tile.num_rows - 1](tile, rows);
 }
 
 #else
 
-void score_above(const float*, int64_t, int64_t, const BFloat16* const*, const BFloat16* const*,
-                 int64_t, const float*, float*, uint64_t*) {
-  QUIRE_CHECK(false);
-}
+void score_above(const FewRows&, float*, uint64_t*) { QUIRE_CHECK(false); }
 void attend(const AttendTile&, const TileRowsInPlace&) { QUIRE_CHECK(false); }
 
 #endif

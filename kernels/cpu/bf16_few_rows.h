@@ -15,11 +15,8 @@ namespace quire::cpu::bf16_few_rows {
 /// Whether the functions below take rows of this kind.
 bool takes(int64_t num_rows, int64_t head_dim);
 
-/// simd_rows.h's score_above for keys that are not packed. keys: [num_keys]; upcoming: as many
-/// rows to be brought near meanwhile, those of the next call, or the same ones.
-void score_above(const float* query, int64_t num_rows, int64_t head_dim,
-                 const BFloat16* const* keys, const BFloat16* const* upcoming, int64_t num_keys,
-                 const float* thresholds, float* scores, uint64_t* masks);
+/// simd_rows.h's score_above_in_place.
+void score_above(const FewRows& rows, float* scores, uint64_t* masks);
 
 /// attend_tile for rows that see all of the tile's keys: limits[r] == num_keys.
 void attend(const AttendTile& tile, const TileRowsInPlace& rows);

@@ -52,16 +52,10 @@ float* at_least(std::vector<CacheLine>& lines, int64_t num_floats) {
   return lines.front().values;
 }
 
-uint64_t first_bits(int64_t count) {
-  if (count <= 0) return 0;
-  return count >= kTileKeys ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
-}
-
 /// A tile of the history: blocks [first_block, first_block + count).
 struct HistoryTile {
   int64_t first_block, count;
   const BFloat16* centroids[kTileKeys];
-  const BFloat16* upcoming[kTileKeys];  // of the next tile, or the same ones
   bool is_packed = false;
 };
 
@@ -119,21 +113,12 @@ class Scan {
     return first_bits(std::min(tile.count, current_block(r) - tile.first_block));
   }
 
-  void score_all(HistoryTile& tile, int64_t r0, int64_t num_rows) {
-    const float* queries = queries_ + r0 * stride_;
-    const float* thresholds = tops_.thresholds() + r0;
-    if (scores_in_place(rows_.size(), head_dim_)) {
-      return score_above_in_place(queries, num_rows, head_dim_, tile.centroids, tile.upcoming,
-                                  tile.count, thresholds, scratch_.scores, scratch_.masks);
-    }
-    if (!tile.is_packed) pack_keys(tile.centroids, tile.count, head_dim_, keys_);
-    tile.is_packed = true;
-    score_above(queries, num_rows, head_dim_, keys_, thresholds, scratch_.scores, scratch_.masks);
-  }
-
   /// Returns how many scores were not below their thresholds.
   int64_t offer_all(HistoryTile& tile, int64_t r0, int64_t num_rows) {
-    score_all(tile, r0, num_rows);
+    if (!tile.is_packed) pack_keys(tile.centroids, tile.count, head_dim_, keys_);
+    tile.is_packed = true;
+    score_above(queries_ + r0 * stride_, num_rows, head_dim_, keys_, tops_.thresholds() + r0,
+                scratch_.scores, scratch_.masks);
     int64_t num_offered = 0;
     for (int64_t r = 0; r < num_rows; ++r) {
       if (scratch_.masks[r] == 0) continue;
@@ -242,22 +227,12 @@ void scan_history(const MobaGateParams& params, const RowTile& tile, const Scree
                   int64_t first_block, int64_t end_block, RunningTops& tops) {
   static thread_local Scratch scratch;
   Scan scan(params, tile, screened, tops, scratch);
-  const ConstTensorView& all = params.kv.centroids;
-  const auto* centroids = static_cast<const BFloat16*>(all.data) + tile.kv_head * all.stride[1];
-  const auto point_at = [&](int64_t first, const BFloat16** to) {
-    const int32_t* ids = tile.sequence->block_table + first;
-    const int64_t count = std::min(kTileKeys, end_block - first);
-    for (int64_t j = 0; j < count; ++j) to[j] = centroids + ids[j] * all.stride[0];
-  };
   const int64_t last = (end_block - 1) / kTileKeys * kTileKeys;
-  HistoryTile history{};
-  point_at(last, history.upcoming);
   for (int64_t first = last; first >= first_block; first -= kTileKeys) {
-    history.first_block = first;
-    history.count = std::min(kTileKeys, end_block - first);
-    history.is_packed = false;
-    std::copy_n(history.upcoming, history.count, history.centroids);
-    if (first > first_block) point_at(first - kTileKeys, history.upcoming);
+    HistoryTile history{first, std::min(kTileKeys, end_block - first), {}};
+    for (int64_t j = 0; j < history.count; ++j) {
+      history.centroids[j] = centroid(params, *tile.sequence, tile.kv_head, first + j);
+    }
     scan.offer(history);
   }
   scan.finish();

@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/batch_rows.h"
 #include "kernels/cpu/int8_screen.h"
+#include "kernels/cpu/simd_rows.h"
 #include "kernels/ops/moba_gate.h"
 
 // One tile of query rows on its way through a history: what the gate of the cpu backend is made of.
@@ -28,6 +29,12 @@ inline float score_of(uint64_t key) {
   const auto monotone = static_cast<uint32_t>(key >> 32);
   const uint32_t bits = (monotone & 0x80000000u) != 0 ? monotone & 0x7FFFFFFFu : ~monotone;
   return std::bit_cast<float>(bits);
+}
+
+/// The lowest `count` bits of a mask over a tile of keys.
+inline uint64_t first_bits(int64_t count) {
+  if (count <= 0) return 0;
+  return count >= kTileKeys ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
 }
 
 /// The largest `capacity` keys that each row has been offered, ascending.

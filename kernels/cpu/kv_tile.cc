@@ -40,8 +40,8 @@ void KvTile::widen(const PagedKvView& kv, const TilePlace& place, const TilePlac
   key_scales_.resize(static_cast<size_t>(kTileKeys));
   for (int64_t j = 0; j < num_keys_; ++j) {
     for (int64_t i = 0; i < head_dim_; i += 64) {
-      __builtin_prefetch(row_of<int8_t>(kv.k, upcoming, j) + i);
-      __builtin_prefetch(row_of<int8_t>(kv.v, upcoming, j) + i);
+      __builtin_prefetch(row_of<int8_t>(kv.k, upcoming, j) + i, 0, 2);
+      __builtin_prefetch(row_of<int8_t>(kv.v, upcoming, j) + i, 0, 2);
     }
     dequantize_row(row_of<int8_t>(kv.k, place, j), 1.0f, head_dim_,
                    wide_keys_.data() + j * head_dim_);

@@ -18,7 +18,6 @@ namespace quire::cpu {
 namespace {
 
 constexpr int64_t kMaxGroupRows = 512;  // their queries and partials stay in the second cache
-constexpr int64_t kMaxFewRows = 4;      // of a group, on average
 constexpr int64_t kMaxPartialBytes = int64_t{64} << 20;
 
 /// What a pass needs; about kMaxPartialBytes at most.

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/batch_rows.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/gate_few_rows.h"
 #include "kernels/cpu/gate_scan.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/selection_stages.h"
@@ -123,15 +124,21 @@ class ScreenedHistories {
   std::vector<std::optional<ScreenedKeys>> keys_;
 };
 
-/// Everything but the schedule: a row chooses among blocks.
-void select_blocks(const MobaGateParams& params, const std::vector<SequenceRows>& sequences) {
-  const int64_t group_size = params.query.shape[1] / params.kv.num_kv_heads();
-  for (const SequenceRows& sequence : sequences) {
-    QUIRE_CHECK(sequence.top_k <= params.selected.shape[2])
-        << "top_k " << sequence.top_k << " of " << params.selected.shape[2];
+/// Tiles of few rows.
+void select_for_few(const MobaGateParams& params, const std::vector<RowTile>& tiles) {
+  FewRowsGate gate(params, tiles);
+  gate.scan();
+  for (size_t t = 0; t < tiles.size(); ++t) {
+    const TileRows rows(params, tiles[t]);
+    for (int64_t r = 0; r < rows.size(); ++r) {
+      write_selection(params, rows, r, tiles[t].sequence->top_k, gate.keys(t, r));
+    }
   }
-  const std::vector<RowTile> tiles =
-      make_row_tiles(sequences, params.kv.num_kv_heads(), group_size, kTileRows);
+}
+
+/// Tiles of any size.
+void select_for_many(const MobaGateParams& params, const std::vector<SequenceRows>& sequences,
+                     const std::vector<RowTile>& tiles) {
   const ScreenedHistories screened(params, sequences, tiles);
   std::vector<Part> parts = plan_parts(params, tiles);
   parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t i) {
@@ -156,6 +163,21 @@ void select_blocks(const MobaGateParams& params, const std::vector<SequenceRows>
       write_selection(params, rows, r, tile.sequence->top_k, parts[first].tops.keys(r));
     }
   });
+}
+
+/// Everything but the schedule: a row chooses among blocks.
+void select_blocks(const MobaGateParams& params, const std::vector<SequenceRows>& sequences) {
+  const int64_t group_size = params.query.shape[1] / params.kv.num_kv_heads();
+  for (const SequenceRows& sequence : sequences) {
+    QUIRE_CHECK(sequence.top_k <= params.selected.shape[2])
+        << "top_k " << sequence.top_k << " of " << params.selected.shape[2];
+  }
+  const std::vector<RowTile> tiles =
+      make_row_tiles(sequences, params.kv.num_kv_heads(), group_size, kTileRows);
+  std::vector<RowTile> few, many;
+  for (const RowTile& tile : tiles) (has_few_rows(params, tile) ? few : many).push_back(tile);
+  if (!few.empty()) select_for_few(params, few);
+  if (!many.empty()) select_for_many(params, sequences, many);
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ void parallel_for_runs(int64_t num_items, const Body& body) {
 #ifdef __SANITIZE_THREAD__
   const bool is_serial = true;
 #else
-  const bool is_serial = num_items == 1;
+  const bool is_serial = num_items <= 1;
 #endif
   if (is_serial) {
     for (int64_t item = 0; item < num_items; ++item) body(item);

@@ -264,12 +264,8 @@ void score_above(const float* query, int64_t num_rows, int64_t head_dim, const f
 bool scores_in_place(int64_t num_rows, int64_t head_dim) {
   return has_bf16_dot && bf16_few_rows::takes(num_rows, head_dim);
 }
-void score_above_in_place(const float* query, int64_t num_rows, int64_t head_dim,
-                          const BFloat16* const* keys, const BFloat16* const* upcoming,
-                          int64_t num_keys, const float* thresholds, float* scores,
-                          uint64_t* masks) {
-  bf16_few_rows::score_above(query, num_rows, head_dim, keys, upcoming, num_keys, thresholds,
-                             scores, masks);
+void score_above_in_place(const FewRows& rows, float* scores, uint64_t* masks) {
+  bf16_few_rows::score_above(rows, scores, masks);
 }
 void score_pairs(const float* const* queries, const BFloat16* const* keys, int64_t num_pairs,
                  int64_t head_dim, float* scores) {

@@ -47,14 +47,21 @@ void score_tile(const float* query, int64_t num_rows, int64_t head_dim, const fl
 void score_above(const float* query, int64_t num_rows, int64_t head_dim, const float* keys,
                  const float* thresholds, float* scores, uint64_t* masks);
 
-/// Whether score_above_in_place takes rows of this kind: few, on a CPU with AVX512_BF16.
+/// score_above for few rows and keys that are not packed. `upcoming`: as many keys that will be
+/// asked for next, which are brought near meanwhile; or the same ones.
+inline constexpr int64_t kMaxFewRows = 4;
+struct FewRows {
+  const float* query = nullptr;
+  int64_t num_rows = 0, head_dim = 0;
+  const BFloat16* const* keys = nullptr;
+  const BFloat16* const* upcoming = nullptr;
+  int64_t offset = 0;  // from each pointer to its key, in elements
+  int64_t num_keys = 0;
+  const float* thresholds = nullptr;
+};
+/// Whether rows of this kind are taken: at most kMaxFewRows, on a CPU with AVX512_BF16.
 bool scores_in_place(int64_t num_rows, int64_t head_dim);
-/// score_above for keys that are not packed. `upcoming`: as many keys that will be asked for next,
-/// which are brought near meanwhile; or the same ones.
-void score_above_in_place(const float* query, int64_t num_rows, int64_t head_dim,
-                          const BFloat16* const* keys, const BFloat16* const* upcoming,
-                          int64_t num_keys, const float* thresholds, float* scores,
-                          uint64_t* masks);
+void score_above_in_place(const FewRows& rows, float* scores, uint64_t* masks);
 
 /// Scores of single pairs: scores[i] = < query i, key i >, bit for bit what score_tile gives for
 /// that row and key. queries: packed rows; keys: not packed; num_pairs <= kMaxPairs.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <vector>
@@ -21,6 +22,7 @@ struct Case {
   int64_t num_keys, head_dim;
   std::vector<int32_t> limits;
   std::vector<BFloat16> query, keys, values;
+  std::vector<float> key_scales = {};  // [kTileKeys], of every tile; or none
 
   int64_t num_rows() const { return static_cast<int64_t>(limits.size()); }
   double at(const std::vector<BFloat16>& rows, int64_t row, int64_t i) const {
@@ -42,7 +44,7 @@ struct Case {
 Case random_case(int64_t num_rows, int64_t num_keys, int64_t head_dim) {
   std::mt19937 random(static_cast<unsigned>(num_rows * 1000 + num_keys * 10 + head_dim));
   std::normal_distribution<float> normal;
-  Case c{num_keys, head_dim, {}, {}, {}, {}};
+  Case c{num_keys, head_dim, {}, {}, {}, {}, {}};
   for (int64_t r = 0; r < num_rows; ++r) {
     // Whole, odd, even, one: in one strip of rows.
     c.limits.push_back(static_cast<int32_t>(std::max<int64_t>(num_keys - r * r, 1)));
@@ -58,8 +60,8 @@ Case random_case(int64_t num_rows, int64_t num_keys, int64_t head_dim) {
   return c;
 }
 
-/// [num_rows, head_dim], divided by the sums.
-std::vector<float> attend(const Case& c) {
+/// [num_rows, head_dim], divided by the sums. In place: without packing, where rows see all keys.
+std::vector<float> attend(const Case& c, bool in_place = false) {
   const int64_t stride = padded_dim(c.head_dim);
   std::vector<float> query(static_cast<size_t>(c.num_rows() * query_stride(c.head_dim)));
   std::vector<float> keys(static_cast<size_t>(packed_keys_size(c.head_dim)));
@@ -84,16 +86,28 @@ std::vector<float> attend(const Case& c) {
     for (const int32_t limit : c.limits) {
       limits.push_back(static_cast<int32_t>(std::clamp<int64_t>(limit - first, 0, count)));
     }
-    attend_tile({.num_rows = c.num_rows(),
-                 .head_dim = c.head_dim,
-                 .num_keys = count,
-                 .query = query.data(),
-                 .limits = limits.data(),
-                 .keys = keys.data(),
-                 .values = values.data(),
-                 .softmax_scale = kScale,
-                 .is_first = first == 0,
-                 .state = {max.data(), sum.data(), out.data()}});
+    const AttendTile tile{.num_rows = c.num_rows(),
+                          .head_dim = c.head_dim,
+                          .num_keys = count,
+                          .query = query.data(),
+                          .limits = limits.data(),
+                          .keys = in_place ? nullptr : keys.data(),
+                          .key_scales = c.key_scales.empty() ? nullptr : c.key_scales.data(),
+                          .values = in_place ? nullptr : values.data(),
+                          .softmax_scale = kScale,
+                          .is_first = first == 0,
+                          .state = {max.data(), sum.data(), out.data()}};
+    if (in_place) {
+      REQUIRE(attends_in_place(tile));
+      attend_in_place(tile, {.keys = key_rows[0],
+                             .upcoming_keys = key_rows[0],
+                             .values = value_rows[0],
+                             .upcoming_values = value_rows[0],
+                             .key_stride = c.head_dim,
+                             .value_stride = c.head_dim});
+    } else {
+      attend_tile(tile);
+    }
   }
   std::vector<float> result;
   for (int64_t r = 0; r < c.num_rows(); ++r) {
@@ -185,6 +199,39 @@ TEST_CASE("cpu attention: a row's bits do not depend on the rows beside it", "[c
       CHECK(std::equal(out.begin(), out.end(), together.begin() + first * 80));
     }
   }
+}
+
+TEST_CASE("cpu attention: few rows in place have the bits of packed tiles", "[cpu_attention]") {
+  const auto path = GENERATE(from_range(test::instruction_paths()));
+  CAPTURE(path.name);
+  const test::ForcedPath forced(path);
+  const int64_t head_dim = GENERATE(32, 64, 96, 128);
+  const int64_t num_rows = GENERATE(1, 2, 3, 4);
+  const int64_t num_keys = GENERATE(1, 2, 31, 48, 64, 127, 150);
+  const bool is_scaled = GENERATE(false, true);
+  const bool has_nan = GENERATE(false, true);
+  Case c = random_case(num_rows, num_keys, head_dim);
+  std::fill(c.limits.begin(), c.limits.end(), static_cast<int32_t>(num_keys));
+  if (is_scaled) {
+    for (int64_t j = 0; j < kTileKeys; ++j) {
+      c.key_scales.push_back(0.5f + static_cast<float>(j) / 64);
+    }
+  }
+  if (has_nan) {
+    c.values[static_cast<size_t>(num_keys / 2 * head_dim)] =
+        quire::to_bfloat16(std::numeric_limits<float>::quiet_NaN());
+  }
+  if (!path.bf16_dot) {
+    CHECK_FALSE(attends_in_place({.num_rows = num_rows,
+                                  .head_dim = head_dim,
+                                  .num_keys = num_keys,
+                                  .limits = c.limits.data(),
+                                  .state = {}}));
+    return;
+  }
+  const std::vector<float> packed = attend(c), in_place = attend(c, true);
+  REQUIRE(in_place.size() == packed.size());
+  CHECK(std::memcmp(in_place.data(), packed.data(), packed.size() * sizeof(float)) == 0);
 }
 
 }  // namespace quire::cpu

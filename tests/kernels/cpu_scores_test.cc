@@ -146,4 +146,43 @@ TEST_CASE("cpu scores: a mask has the scores that are not below the threshold", 
   }
 }
 
+TEST_CASE("cpu scores: few rows in place keep the bits and masks of packed tiles", "[cpu_scores]") {
+  const auto path = GENERATE(from_range(test::instruction_paths()));
+  CAPTURE(path.name);
+  const test::ForcedPath forced(path);
+  const int64_t head_dim = GENERATE(32, 64, 96, 128);
+  const int64_t num_rows = GENERATE(1, 2, 3, 4);
+  const int64_t num_keys = GENERATE(1, 16, 17, 50, 64);
+  REQUIRE(scores_in_place(num_rows, head_dim) == path.bf16_dot);
+  if (!path.bf16_dot) return;
+  const Case c = random_case(num_rows, num_keys, head_dim);
+  const Packed packed(c);
+  const std::vector<float> scores = scores_of(c);
+  std::vector<float> thresholds, kept(scores.size(), -1.0f);
+  for (int64_t r = 0; r < num_rows; ++r) {
+    thresholds.push_back(scores[static_cast<size_t>(r * kTileKeys + r % num_keys)]);
+  }
+  constexpr int64_t kOffset = 3;  // from what is pointed at to the keys
+  const BFloat16* keys[kTileKeys];
+  for (int64_t j = 0; j < num_keys; ++j) keys[j] = c.keys.data() + j * head_dim - kOffset;
+  uint64_t masks[kMaxFewRows];
+  score_above_in_place({.query = packed.query.data(),
+                        .num_rows = num_rows,
+                        .head_dim = head_dim,
+                        .keys = keys,
+                        .upcoming = keys,
+                        .offset = kOffset,
+                        .num_keys = num_keys,
+                        .thresholds = thresholds.data()},
+                       kept.data(), masks);
+  for (int64_t r = 0; r < num_rows; ++r) {
+    for (int64_t j = 0; j < num_keys; ++j) {
+      const auto i = static_cast<size_t>(r * kTileKeys + j);
+      const bool is_kept = !(scores[i] < thresholds[static_cast<size_t>(r)]);
+      CHECK((masks[r] >> j & 1) == (is_kept ? 1u : 0u));
+      if (is_kept) CHECK(kept[i] == scores[i]);
+    }
+  }
+}
+
 }  // namespace quire::cpu
