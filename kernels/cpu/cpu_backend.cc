@@ -3,11 +3,13 @@
 #include <omp.h>
 
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/simd_rows.h"
+#include "kernels/cpu/worker_pool.h"
 #include "kernels/op_contracts.h"
 
 namespace quire {
@@ -20,6 +22,9 @@ class CpuBackend final : public Backend {
     description_ = std::string(cpu::instruction_set()) + ", products " + matmul_.description() +
                    ", " + std::to_string(num_threads_) +
                    (num_threads_ == 1 ? " thread" : " threads");
+    // Where oneDNN makes the products, all loops run on its kind of threads: two kinds that wait
+    // for work actively would take the CPUs from each other.
+    if (matmul_.has_own_bf16()) pool_.emplace(num_threads_);
   }
 
   std::string_view name() const override { return "cpu"; }
@@ -39,13 +44,13 @@ class CpuBackend final : public Backend {
   std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
                                             WeightFormat format) override {
     verify_weight_parts(parts, format);
-    omp_set_num_threads(num_threads_);
+    const ThreadsOfOp threads(*this);
     return matmul_.pack(parts, format);
   }
 
   void matmul(const MatmulParams& p) override {
     verify(p);
-    omp_set_num_threads(num_threads_);
+    const ThreadsOfOp threads(*this);
     matmul_.run(p);
   }
   void embedding(const EmbeddingParams& p) override { run(p, cpu::embedding); }
@@ -62,15 +67,24 @@ class CpuBackend final : public Backend {
   void sample(const SampleParams& p) override { run(p, cpu::sample); }
 
  private:
+  /// The threads of one op, be it the pool's or OpenMP's, whoever calls it.
+  struct ThreadsOfOp {
+    explicit ThreadsOfOp(CpuBackend& backend) : scope(backend.pool_ ? &*backend.pool_ : nullptr) {
+      omp_set_num_threads(backend.num_threads_);
+    }
+    cpu::WorkerPool::Scope scope;
+  };
+
   template <class Params>
-  void run(const Params& params, void (*op)(const Params&)) const {
+  void run(const Params& params, void (*op)(const Params&)) {
     verify(params);
-    omp_set_num_threads(num_threads_);
+    const ThreadsOfOp threads(*this);
     op(params);
   }
 
   int num_threads_;
   cpu::MatmulEngine matmul_;
+  std::optional<cpu::WorkerPool> pool_;
   std::string description_;
 };
 

@@ -34,8 +34,10 @@ void MatmulEngine::run(const MatmulParams& params) {
   }
 }
 
+bool MatmulEngine::has_own_bf16() { return panel_dot::has_bf16(); }
+
 std::string MatmulEngine::description() const {
-  if (panel_dot::has_bf16()) return "bf16 dots";
+  if (has_own_bf16()) return "bf16 dots";
   return onednn_->has_bf16() ? "oneDNN bf16" : "oneDNN f32";
 }
 

@@ -40,6 +40,8 @@ class MatmulEngine {
   ~MatmulEngine();
   std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts, WeightFormat format);
   void run(const MatmulParams& params);
+  /// Whether products with bf16 weights run in own loops.
+  static bool has_own_bf16();
   /// Of products with bf16 weights, for the banner.
   std::string description() const;
 
