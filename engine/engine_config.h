@@ -15,8 +15,8 @@ struct EngineConfig {
   int32_t max_model_len = 0;       // tokens of prompt + completion one sequence may hold
   int32_t num_blocks = 0;          // KV pool
   int32_t max_num_seqs = 64;       // running at once
-  int32_t max_step_tokens = 2048;  // token budget of a step; decodes come first in it
-  double max_step_seconds = 0;     // of a step that decodes wait for beside a prefill; 0: no limit
+  int32_t max_step_tokens = 4096;  // token budget of a step; decodes come first in it
+  double max_step_seconds = 0;     // of a step beside a prefill; alone ten times; 0: no limit
   int32_t max_top_k = 64;          // largest top_k a request may ask for
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = 8'000'000;

@@ -32,7 +32,7 @@ struct ServerConfig {
   std::string moba_prefill, moba_decode;  // moba, full; empty: the model's
   // scheduling
   int32_t max_num_seqs = 64;
-  int32_t max_step_tokens = 2048;
+  int32_t max_step_tokens = 4096;
   double max_step_ms = 100;  // beside decodes; 0: as long as max_step_tokens take
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = 8'000'000;

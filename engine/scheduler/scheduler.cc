@@ -178,13 +178,13 @@ void Scheduler::plan_prefills(StepPlan& plan, int32_t& budget) {
       prefills.push_back(sequence.get());
     }
   }
-  if (is_awaited(plan, prefills)) {
-    int32_t depth = 0;
-    for (const Sequence* sequence : prefills) {
-      depth = std::max(depth, sequence->num_computed_tokens);
-    }
-    budget = std::min(budget, pacer_.max_prefill_tokens(depth));
+  int32_t depth = 0;
+  for (const Sequence* sequence : prefills) {
+    depth = std::max(depth, sequence->num_computed_tokens);
   }
+  const auto company =
+      is_awaited(plan, prefills) ? StepPacer::Company::kAwaited : StepPacer::Company::kAlone;
+  budget = std::min(budget, pacer_.max_prefill_tokens(depth, company));
   for (auto first = prefills.begin(); first != prefills.end() && budget > 0;) {
     const int32_t priority = (*first)->request.priority;
     const auto last = std::find_if(first, prefills.end(), [priority](const Sequence* sequence) {
@@ -205,11 +205,15 @@ bool Scheduler::is_awaited(const StepPlan& plan, std::span<Sequence* const> pref
 
 void Scheduler::note_duration(const StepPlan& plan, double seconds) {
   int32_t depth = 0, num_prefill_tokens = 0;
+  bool ends_prompts = true;
   for (const ScheduledSequence& entry : plan.sequences) {
     if (entry.sequence->is_decoding()) continue;
     depth = std::max(depth, entry.sequence->num_computed_tokens);
     num_prefill_tokens += entry.num_tokens;
+    ends_prompts = ends_prompts && entry.samples;
   }
+  // A few tokens at a prompt's end cost what a step costs; by them a large chunk would look dear.
+  if (ends_prompts && num_prefill_tokens < StepPacer::kFirstTokens) return;
   pacer_.observe(depth, num_prefill_tokens, seconds);
 }
 

@@ -47,8 +47,8 @@ struct SequenceUpdate {
 ///     beside any number of short ones. Between classes priority is strict.
 ///  4. While somebody waits for a token of every step (a decode, or a short prompt beside a long
 ///     one), prefills get no more of the budget than StepPacer allows, so that a step lasts about
-///     max_step_seconds. A long prompt alone takes all of the budget: large steps are cheaper. How
-///     a prompt is cut never changes a token.
+///     max_step_seconds. Long prompts alone get ten times as long: large steps are cheaper, and who
+///     comes meanwhile waits for one at most. How a prompt is cut never changes a token.
 ///
 /// A preempted sequence keeps its rank, so it stands at the front of those of its class that have
 /// not run. It is recomputed; the random stream and the attention of each phase are kept, so its

@@ -8,7 +8,7 @@
 namespace quire {
 
 int StepPacer::index_of(int32_t depth) {
-  return std::bit_width(static_cast<uint32_t>(std::max(depth, 0)));
+  return std::bit_width(static_cast<uint32_t>(std::max(depth, 0) / kShallow));
 }
 
 /// Of a depth that was never seen: that of the next shallower one, doubled with every doubling of
@@ -23,12 +23,13 @@ double StepPacer::expected_cost(int index) const {
   return deeper == seconds_per_token_.end() ? 0 : *deeper;
 }
 
-int32_t StepPacer::max_prefill_tokens(int32_t depth) const {
+int32_t StepPacer::max_prefill_tokens(int32_t depth, Company company) const {
   constexpr int32_t kUnlimited = std::numeric_limits<int32_t>::max();
   if (max_seconds_ <= 0) return kUnlimited;
+  const int32_t factor = company == Company::kAlone ? kAloneFactor : 1;
   const double cost = expected_cost(index_of(depth));
-  if (cost <= 0) return kFirstTokens;
-  const double num_tokens = max_seconds_ / cost;
+  if (cost <= 0) return kFirstTokens * factor;
+  const double num_tokens = max_seconds_ * factor / cost;
   return num_tokens >= kUnlimited ? kUnlimited
                                   : std::max(static_cast<int32_t>(num_tokens), kMinTokens);
 }

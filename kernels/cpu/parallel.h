@@ -22,30 +22,11 @@ void parallel_for(int64_t num_items, int64_t grain, const Body& body) {
   run_loop(num_items, grain, {call, &body});
 }
 
-/// The same for items that cost about the same: a thread gets long runs of neighbours at first and
-/// shorter ones towards the end.
+/// The same for many items that cost about the same: a thread gets runs of neighbours.
 template <class Body>
 void parallel_for_runs(int64_t num_items, const Body& body) {
-#ifdef __SANITIZE_THREAD__
-  const bool is_serial = true;
-#else
-  const bool is_serial = num_items <= 1;
-#endif
-  if (is_serial) {
-    for (int64_t item = 0; item < num_items; ++item) body(item);
-    return;
-  }
-  std::exception_ptr failure;
-#pragma omp parallel for schedule(guided, 1)
-  for (int64_t item = 0; item < num_items; ++item) {
-    try {
-      body(item);
-    } catch (...) {
-#pragma omp critical(quire_cpu_failure)
-      failure = std::current_exception();
-    }
-  }
-  if (failure) std::rethrow_exception(failure);
+  constexpr int64_t kNumRuns = 32;
+  parallel_for(num_items, num_items / kNumRuns + 1, body);
 }
 
 }  // namespace quire::cpu

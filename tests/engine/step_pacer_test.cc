@@ -90,12 +90,12 @@ EngineConfig paced_config() {
   return config;
 }
 
-/// One step on a machine that takes 1 ms for a token; its plan.
-Plan timed_step(SchedulerRig& rig) {
+/// One step on a machine that takes so long for a token; its plan.
+Plan timed_step(SchedulerRig& rig, double seconds_per_token = 1e-3) {
   const Plan plan = rig.plan();
   int32_t num_tokens = 0;
   for (const Planned& planned : plan) num_tokens += planned.num_tokens;
-  rig.scheduler.note_duration(rig.current, 1e-3 * num_tokens);
+  rig.scheduler.note_duration(rig.current, seconds_per_token * num_tokens);
   rig.finish();
   return plan;
 }
@@ -103,8 +103,13 @@ Plan timed_step(SchedulerRig& rig) {
 TEST_CASE("Scheduler: a long prompt alone takes large steps, beside a decode short ones") {
   SchedulerRig rig(paced_config());
   rig.add(1, 90'000);
-  CHECK(timed_step(rig) == Plan{{1, 4000}});
-  CHECK(timed_step(rig) == Plan{{1, 4000}});
+  timed_step(rig);  // nothing is known yet
+  for (int i = 0; i < 40; ++i) {
+    const Plan alone = timed_step(rig);
+    REQUIRE(alone.size() == 1);
+    CHECK(alone[0].num_tokens >= 500);
+    CHECK(alone[0].num_tokens <= 1000);  // a second: ten times as long as a step with company
+  }
   rig.add(2, 8, 50);
   const Plan first = timed_step(rig);  // a short prompt is waited for, too
   REQUIRE(first.size() == 2);
@@ -117,15 +122,28 @@ TEST_CASE("Scheduler: a long prompt alone takes large steps, beside a decode sho
     CHECK(plan[1].num_tokens >= 40);
     CHECK(plan[1].num_tokens <= 100);
   }
-  CHECK(timed_step(rig) == Plan{{1, 4000}});
+  const Plan alone_again = timed_step(rig);
+  REQUIRE(alone_again.size() == 1);
+  CHECK(alone_again[0].num_tokens >= 900);
+}
+
+TEST_CASE("Scheduler: short prompts teach nothing about the cost of large chunks") {
+  SchedulerRig rig(paced_config());
+  for (uint64_t id = 1; id <= 5; ++id) {
+    rig.add(id, 10, 1);
+    timed_step(rig, 0.01);
+  }
+  rig.add(6, 90'000);
+  CHECK(timed_step(rig, 1e-6) == Plan{{6, StepPacer::kFirstTokens * StepPacer::kAloneFactor}});
+  CHECK(timed_step(rig, 1e-6) == Plan{{6, 4000}});
 }
 
 TEST_CASE("Scheduler: prompts that nobody waits for share the whole budget") {
   SchedulerRig rig(paced_config());
   rig.add(1, 50'000);
-  timed_step(rig);
+  timed_step(rig, 1e-6);
   rig.add(2, 40'000);
-  CHECK(timed_step(rig) == Plan{{2, 2000}, {1, 2000}});  // the shorter one first
+  CHECK(timed_step(rig, 1e-6) == Plan{{2, 2000}, {1, 2000}});  // the shorter one first
 }
 
 TEST_CASE("Scheduler: without a time limit the budget is tokens alone") {

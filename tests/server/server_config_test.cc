@@ -33,7 +33,7 @@ TEST_CASE("a flag beats the environment and the environment beats the file") {
   CHECK(config.port == 3000);
   CHECK(config.max_num_seqs == 20);
   CHECK(config.text_threads == 7);
-  CHECK(config.max_step_tokens == 2048);
+  CHECK(config.max_step_tokens == 4096);
   CHECK(config.max_step_ms == 100);
   CHECK(settings({"--port=3000"}).port == 3000);
 }
