@@ -44,7 +44,7 @@ class Client:
     def __init__(self, url):
         self.address = urllib.parse.urlsplit(url).netloc
 
-    def _request(self, method, path, body=None):
+    def request(self, method, path, body=None):
         connection = http.client.HTTPConnection(self.address, timeout=3600)
         payload = None if body is None else json.dumps(body).encode()
         connection.request(method, path, payload, {"Content-Type": "application/json"})
@@ -54,15 +54,15 @@ class Client:
         return response
 
     def get(self, path):
-        return json.load(self._request("GET", path))
+        return json.load(self.request("GET", path))
 
     def count_tokens(self, text):
-        return json.load(self._request("POST", "/tokenize", {"prompt": text}))["count"]
+        return json.load(self.request("POST", "/tokenize", {"prompt": text}))["count"]
 
     def ask(self, document, question, on_progress):
         """Streams a chat completion; calls on_progress(processed, total) during prefill."""
         answer, start = Answer(), time.monotonic()
-        response = self._request("POST", "/v1/chat/completions", {
+        response = self.request("POST", "/v1/chat/completions", {
             "messages": [{"role": "system", "content": document},
                          {"role": "user", "content": question}],
             "temperature": 0, "max_tokens": 48, "stream": True,

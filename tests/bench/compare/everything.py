@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The whole comparison, in one command: steps, servers, scaling, plots, and the tables of a folder.
+"""Every measurement in one command: steps, servers, scaling, long documents, plots and tables.
 
     everything.py --quire build/release --peer llama.cpp=BIN --peer ik_llama.cpp=BIN \\
         --models DIR --text FILE --out tests/bench/results
@@ -39,6 +39,9 @@ def write_tables(out):
     if (out / "scaling.json").exists():
         text += "\n## Prefill from 4K to 1M tokens\n\n![](scaling.svg)\n\n![](prefill_cost.svg)\n\n"
         text += printed("plot_scaling.py", out)
+    if (out / "million.json").exists() or (out / "ten-million.json").exists():
+        text += "\n## Long documents through HTTP\n"
+        text += printed("../long_document.py", "--out", out, "--report")
     readme = out / "README.md"
     head = readme.read_text().split(MARK)[0] if readme.exists() else "# results\n\n"
     readme.write_text(head + MARK + text)
@@ -69,6 +72,9 @@ def main():
         failed |= call("serve.py", *common, prefix=shlex.split(args.serve_with))
         (args.out / "scaling.json").unlink(missing_ok=True)
         failed |= call("measure_scaling.py", *steps)
+        server = ["--quire", args.quire / "server/quire", "--out", args.out]
+        failed |= call("../long_document.py", "million", "--rounds", "5", *server)
+        failed |= call("../long_document.py", "ten-million", *server)
     write_tables(args.out)
     sys.exit(failed)
 
