@@ -1,7 +1,5 @@
 #include "kernels/cpu/block_routes.h"
 
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/cpu/parallel.h"
@@ -30,7 +28,7 @@ void BlockRoutes::build(const MobaAttentionParams& params,
   // Counting touches every key, sorting only those that occur: decode has few of a million tokens.
   if (num_keys_ > 4 * num_slots) return group_by_sorting();
   group_by_counting(
-      std::clamp<int64_t>((end_row - first_row) / kMinRowsPerPart, 1, omp_get_max_threads()));
+      std::clamp<int64_t>((end_row - first_row) / kMinRowsPerPart, 1, num_loop_threads()));
 }
 
 void BlockRoutes::list_spans(const std::vector<SequenceRows>& sequences) {

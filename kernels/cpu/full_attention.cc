@@ -1,5 +1,3 @@
-#include <omp.h>
-
 #include <algorithm>
 #include <vector>
 
@@ -201,7 +199,7 @@ void full_attention(const FullAttentionParams& params) {
   if (sequences.empty()) return;
   const int64_t num_kv_heads = params.kv.num_kv_heads();
   const int64_t group_size = params.query.shape[1] / num_kv_heads;
-  const int64_t num_wanted = kItemsPerThread * omp_get_max_threads();
+  const int64_t num_wanted = kItemsPerThread * num_loop_threads();
   const int64_t num_rows =
       (sequences.back().end_row - sequences.front().first_row) * params.query.shape[1];
   const std::vector<RowTile> tiles =

@@ -1,7 +1,5 @@
 #include "kernels/cpu/gate_few_rows.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <bit>
 
@@ -34,7 +32,7 @@ FewRowsGate::FewRowsGate(const MobaGateParams& params, const std::vector<RowTile
     : params_(params),
       tiles_(tiles),
       num_kv_heads_(static_cast<size_t>(params.kv.num_kv_heads())),
-      num_threads_(static_cast<size_t>(omp_get_max_threads())),
+      num_threads_(static_cast<size_t>(num_loop_threads())),
       tops_(tiles.size() * num_threads_) {
   for (size_t t = 0; t < tiles.size(); t += num_kv_heads_) {
     const int64_t num_blocks = TileRows(params, tiles[t]).num_scored_blocks();
@@ -48,7 +46,7 @@ FewRowsGate::FewRowsGate(const MobaGateParams& params, const std::vector<RowTile
 }
 
 RunningTops& FewRowsGate::own_tops(size_t tile) {
-  auto& tops = tops_[tile * num_threads_ + static_cast<size_t>(omp_get_thread_num())];
+  auto& tops = tops_[tile * num_threads_ + static_cast<size_t>(loop_thread())];
   if (!tops) tops.emplace(TileRows(params_, tiles_[tile]).size(), tiles_[tile].sequence->top_k - 1);
   return *tops;
 }

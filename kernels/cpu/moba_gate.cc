@@ -1,5 +1,3 @@
-#include <omp.h>
-
 #include <algorithm>
 #include <optional>
 #include <span>
@@ -54,7 +52,7 @@ struct Part {
 
 /// Cuts the tiles' histories so that there is work for all threads.
 std::vector<Part> plan_parts(const MobaGateParams& params, const std::vector<RowTile>& tiles) {
-  const int64_t num_wanted = kItemsPerThread * omp_get_max_threads();
+  const int64_t num_wanted = kItemsPerThread * num_loop_threads();
   const auto num_tiles = static_cast<int64_t>(tiles.size());
   std::vector<Part> parts;
   for (const RowTile& tile : tiles) {

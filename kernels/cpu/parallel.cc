@@ -1,5 +1,7 @@
 #include "kernels/cpu/parallel.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <exception>
 
@@ -28,6 +30,14 @@ void run_on_openmp(int64_t num_items, int64_t grain, LoopBody body) {
 void run_loop(int64_t num_items, int64_t grain, LoopBody body) {
   if (WorkerPool* pool = WorkerPool::of_this_thread()) return pool->run(num_items, grain, body);
   run_on_openmp(num_items, grain, body);
+}
+
+// The backend has told OpenMP how many threads it has, pool or not.
+int num_loop_threads() { return omp_get_max_threads(); }
+
+int loop_thread() {
+  return WorkerPool::of_this_thread() != nullptr ? WorkerPool::index_of_this_thread()
+                                                 : omp_get_thread_num();
 }
 
 }  // namespace quire::cpu

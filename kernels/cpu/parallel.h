@@ -9,6 +9,11 @@ namespace quire::cpu {
 /// The loop on the calling thread's pool; on OpenMP's threads where it has none.
 void run_loop(int64_t num_items, int64_t grain, LoopBody body);
 
+/// The threads that a loop of the calling thread may have, and which of them, from 0 on, runs this
+/// item: for what a thread keeps to itself during a loop.
+int num_loop_threads();
+int loop_thread();
+
 /// Calls body(item) for every item in [0, num_items) on the threads of the calling thread's
 /// backend, handing out `grain` items at a time: what is worth the microsecond that handing over
 /// costs. Of the exceptions thrown, one is rethrown at the end.

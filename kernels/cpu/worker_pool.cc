@@ -19,6 +19,7 @@ constexpr std::chrono::microseconds kLookout{50};
 constexpr int kLooksPerGlanceAtClock = 32;
 
 thread_local WorkerPool* pool_of_this_thread = nullptr;
+thread_local int this_thread_index = 0;
 
 void pause_thread() {
 #if defined(__x86_64__)
@@ -44,13 +45,14 @@ bool look_out(const Condition& condition) {
 }  // namespace
 
 WorkerPool* WorkerPool::of_this_thread() { return pool_of_this_thread; }
+int WorkerPool::index_of_this_thread() { return this_thread_index; }
 
 WorkerPool::Scope::Scope(WorkerPool* pool) : before_(std::exchange(pool_of_this_thread, pool)) {}
 WorkerPool::Scope::~Scope() { pool_of_this_thread = before_; }
 
 WorkerPool::WorkerPool(int num_threads) {
   const int num_workers = std::clamp(num_threads - 1, 0, static_cast<int>(kWorkers));
-  for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this] { work(); });
+  for (int i = 1; i <= num_workers; ++i) workers_.emplace_back([this, i] { work(i); });
 }
 
 WorkerPool::~WorkerPool() {
@@ -79,8 +81,9 @@ void WorkerPool::run(int64_t num_items, int64_t grain, LoopBody body) {
   if (failure) std::rethrow_exception(failure);
 }
 
-void WorkerPool::work() {
+void WorkerPool::work(int index) {
   const Scope scope(this);
+  this_thread_index = index;
   uint32_t last_number = 0;
   while (join_next(last_number)) {
     run_items();

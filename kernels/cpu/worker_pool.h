@@ -36,6 +36,9 @@ class WorkerPool {
 
   /// The pool for loops of the calling thread; null: none.
   static WorkerPool* of_this_thread();
+  /// Of a loop that is run, each thread has another: 0 its caller, the workers 1 to num_threads
+  /// - 1.
+  static int index_of_this_thread();
   /// Makes `pool` that pool, and when it goes, the one before.
   class Scope {
    public:
@@ -54,7 +57,7 @@ class WorkerPool {
     LoopBody body{};
   };
 
-  void work();
+  void work(int index);
   bool join_next(uint32_t& last_number);
   bool can_join(uint32_t last_number) const;
   void sleep(uint32_t last_number);

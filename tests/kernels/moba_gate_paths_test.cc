@@ -2,6 +2,7 @@
 #include <map>
 #include <string>
 
+#include "kernels/backend_registry.h"
 #include "kernels/bfloat16.h"
 #include "tests/kernels/attention_case.h"
 #include "tests/support/backends.h"
@@ -77,6 +78,25 @@ TEST_CASE("moba_gate: the screen changes no selection, on real and on hostile nu
     std::string without = path.name;
     without.erase(without.find(", int8 screen"));
     CHECK(difference(selected_by("cpu", sequence), unscreened.at(without)) == "");
+  }
+}
+
+TEST_CASE("moba_gate: decode behind a deep history selects the same on any number of threads") {
+  constexpr int64_t kDeepBlocks = 3000;
+  const KvShape shape = deep_shape();
+  const Sequence sequence = random_sequence(shape, kDeepBlocks * 4, 21);
+  const Piece decode{
+      .sequence = &sequence, .first = kDeepBlocks * 4 - 1, .end = kDeepBlocks * 4, .top_k = 8};
+  std::vector<int32_t> expected;
+  for (const int num_threads : {1, 2, 4}) {
+    CAPTURE(num_threads);
+    const auto backend = make_backend("cpu", {.num_threads = num_threads});
+    const HostileBatch batch(*backend, shape, {decode, decode, decode}, 5);
+    const std::vector<int32_t> selected = run_gate(*backend, batch, shape, 8);
+    if (expected.empty()) expected = selected;
+    for (int again = 0; again < 200; ++again) {
+      REQUIRE(difference(run_gate(*backend, batch, shape, 8), expected) == "");
+    }
   }
 }
 

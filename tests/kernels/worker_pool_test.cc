@@ -84,6 +84,22 @@ TEST_CASE("worker pool: a loop inside a loop runs") {
   CHECK(num_run == 8 * 16);
 }
 
+TEST_CASE("worker pool: the threads of a loop have numbers of their own") {
+  constexpr int kThreads = 4;
+  WorkerPool pool(kThreads);
+  const WorkerPool::Scope scope(&pool);
+  std::vector<std::atomic<int>> here(kThreads);
+  std::atomic<int> num_shared{0};
+  for (int loop = 0; loop < 500; ++loop) {
+    parallel_for(64, 1, [&](int64_t) {
+      std::atomic<int>& mine = here.at(static_cast<size_t>(loop_thread()));
+      if (++mine != 1) ++num_shared;
+      --mine;
+    });
+  }
+  CHECK(num_shared == 0);
+}
+
 TEST_CASE("worker pool: several threads may run loops on one pool") {
   WorkerPool pool(3);
   std::vector<std::vector<int>> counts(4);
