@@ -27,6 +27,21 @@ constexpr const char* kDecodeHelp =
     "deviation 1, their centroids are sealed from them by seal_blocks. No two sequences share a "
     "block.";
 
+/// A value by its name. CLI::CheckedTransformer would print values of one byte as characters.
+template <class T>
+CLI::Validator one_of(const std::map<std::string, T>& values) {
+  std::string names;
+  for (const auto& [name, value] : values) names += (names.empty() ? "{" : ",") + name;
+  names += "}";
+  const auto replace = [values, names](std::string& input) {
+    const auto found = values.find(input);
+    if (found == values.end()) return "expected one of " + names + ", got \"" + input + "\"";
+    input = std::to_string(static_cast<int>(found->second));
+    return std::string();
+  };
+  return CLI::Validator(replace, names);
+}
+
 void add_model_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--shape", options.shape,
                  "bundled, tiny, llama-3.2-1b, llama-3.1-8b, or "
@@ -34,12 +49,12 @@ void add_model_options(CLI::App& app, BenchOptions& options) {
       ->capture_default_str();
   app.add_option("--model", options.model, "Hugging Face folder instead of a shape");
   app.add_option("--weights", options.weights, "bf16 or int8")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, WeightFormat>{
-          {"bf16", WeightFormat::kOriginal}, {"int8", WeightFormat::kInt8}}))
+      ->transform(
+          one_of<WeightFormat>({{"bf16", WeightFormat::kOriginal}, {"int8", WeightFormat::kInt8}}))
       ->default_str("bf16");
   app.add_option("--attention", options.attention, "moba or full")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, AttentionMode>{
-          {"moba", AttentionMode::kMoba}, {"full", AttentionMode::kFull}}))
+      ->transform(
+          one_of<AttentionMode>({{"moba", AttentionMode::kMoba}, {"full", AttentionMode::kFull}}))
       ->default_str("moba");
   app.add_option("--block-size", options.block_size, "tokens per block; default: the model's")
       ->check(CLI::Range(1, 1 << 16));
@@ -48,8 +63,7 @@ void add_model_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--moba-schedule", options.schedule,
                  "FROM:GROUP[:TOP_K],… in tokens, blocks, units; none; default: the model's");
   app.add_option("--kv-dtype", options.kv_dtype, "of the cache: bf16 or int8")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, DType>{{"bf16", DType::kBF16}, {"int8", DType::kI8}}))
+      ->transform(one_of<DType>({{"bf16", DType::kBF16}, {"int8", DType::kI8}}))
       ->default_str("bf16");
   app.add_option("--seed", options.seed, "of weights, keys, values and tokens")
       ->capture_default_str();
@@ -97,8 +111,8 @@ void add_decode_options(CLI::App& app, BenchOptions& options) {
 
 void add_output_option(CLI::App& app, BenchOptions& options) {
   app.add_option("--output", options.output, "table or json")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, OutputFormat>{
-          {"table", OutputFormat::kTable}, {"json", OutputFormat::kJson}}))
+      ->transform(
+          one_of<OutputFormat>({{"table", OutputFormat::kTable}, {"json", OutputFormat::kJson}}))
       ->default_str("table");
 }
 
