@@ -164,7 +164,9 @@ def main():
         line |= {"cpu": machine["cpu"], "threads": args.threads, "peaks": peaks, "commit": commit,
                  "date": datetime.date.today().isoformat()}
         results["lines"][name] = line
-        words = json.dumps(raw, indent=1).replace(f"{args.models}/", "")  # nobody else's folder
+        words = json.dumps(raw, indent=1)
+        for folder in (args.models, args.quire):  # nobody else's
+            words = words.replace(f"{folder}/", "")
         (args.out / "raw" / f"{name}.json").write_text(words + "\n")
         path.write_text(json.dumps(results, indent=1) + "\n")
     print(report(results), end="")
