@@ -58,7 +58,7 @@ std::string make_banner(const ServerConfig& config, const ServingPlan& plan, con
   add("backend    ", std::string(backend.name()) + ": " + std::string(backend.description()));
   add("context    ", format_count(plan.engine.max_model_len) + " tokens");
   add("KV pool    ", format_count(num_pool_tokens) + " tokens in " + format_bytes(plan.kv_bytes) +
-                         (plan.kv.dtype == DType::kI8 ? " (int8)" : " (bf16)") + ": room for " +
+                         " (" + config.kv_dtype + "): room for " +
                          std::to_string(num_pool_tokens / plan.engine.max_model_len) +
                          " full-length requests; prefix cache " +
                          (plan.engine.enable_prefix_cache ? "on" : "off"));

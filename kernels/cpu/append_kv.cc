@@ -27,8 +27,8 @@ void store_row(const void* in, DType dtype, const TensorView& cache, const Tenso
   thread_local std::vector<float> wide;
   wide.resize(static_cast<size_t>(head_dim));
   read_row(in, dtype, head_dim, wide.data());
-  quantize_row(wide.data(), head_dim, reinterpret_cast<int8_t*>(out),
-               reinterpret_cast<BFloat16*>(address(scales, block, g, offset)));
+  quantise_kv_row(wide.data(), head_dim, reinterpret_cast<int8_t*>(out),
+                  reinterpret_cast<BFloat16*>(address(scales, block, g, offset)));
 }
 
 }  // namespace

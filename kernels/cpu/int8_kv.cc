@@ -39,7 +39,7 @@ int32_t LargestMagnitude(const float* in, int64_t count) {
   return result;
 }
 
-void QuantizeRow(const float* in, int64_t count, int8_t* out, BFloat16* scale) {
+void QuantiseKvRow(const float* in, int64_t count, int8_t* out, BFloat16* scale) {
   const int32_t largest = LargestMagnitude(in, count);
   const bool is_finite = largest < kInfinity;
   const float step = is_finite ? std::bit_cast<float>(largest) / kLargest : NAN;
@@ -65,7 +65,7 @@ void QuantizeRow(const float* in, int64_t count, int8_t* out, BFloat16* scale) {
   }
 }
 
-void DequantizeRow(const int8_t* in, float scale, int64_t count, float* out) {
+void DequantiseKvRow(const int8_t* in, float scale, int64_t count, float* out) {
   const Floats d;
   const Int8s d8;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -78,7 +78,7 @@ void DequantizeRow(const int8_t* in, float scale, int64_t count, float* out) {
   for (; i < count; ++i) out[i] = static_cast<float>(in[i]) * scale;
 }
 
-void DequantizeRowToBFloat16(const int8_t* in, float scale, int64_t count, BFloat16* out) {
+void DequantiseKvRowToBFloat16(const int8_t* in, float scale, int64_t count, BFloat16* out) {
   const Floats d;
   const Int8s d8;
   const Int32s di;
@@ -106,18 +106,18 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(QuantizeRow);
-HWY_EXPORT(DequantizeRow);
-HWY_EXPORT(DequantizeRowToBFloat16);
+HWY_EXPORT(QuantiseKvRow);
+HWY_EXPORT(DequantiseKvRow);
+HWY_EXPORT(DequantiseKvRowToBFloat16);
 
-void quantize_row(const float* in, int64_t count, int8_t* out, BFloat16* scale) {
-  HWY_DYNAMIC_DISPATCH(QuantizeRow)(in, count, out, scale);
+void quantise_kv_row(const float* in, int64_t count, int8_t* out, BFloat16* scale) {
+  HWY_DYNAMIC_DISPATCH(QuantiseKvRow)(in, count, out, scale);
 }
-void dequantize_row(const int8_t* in, float scale, int64_t count, float* out) {
-  HWY_DYNAMIC_DISPATCH(DequantizeRow)(in, scale, count, out);
+void dequantise_kv_row(const int8_t* in, float scale, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(DequantiseKvRow)(in, scale, count, out);
 }
-void dequantize_row(const int8_t* in, float scale, int64_t count, BFloat16* out) {
-  HWY_DYNAMIC_DISPATCH(DequantizeRowToBFloat16)(in, scale, count, out);
+void dequantise_kv_row(const int8_t* in, float scale, int64_t count, BFloat16* out) {
+  HWY_DYNAMIC_DISPATCH(DequantiseKvRowToBFloat16)(in, scale, count, out);
 }
 
 }  // namespace quire::cpu

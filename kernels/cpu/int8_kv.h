@@ -10,12 +10,12 @@
 namespace quire::cpu {
 
 /// Integers and scale of one row.
-void quantize_row(const float* in, int64_t count, int8_t* out, BFloat16* scale);
+void quantise_kv_row(const float* in, int64_t count, int8_t* out, BFloat16* scale);
 
 /// out[i] = in[i] * scale, exact.
-void dequantize_row(const int8_t* in, float scale, int64_t count, float* out);
+void dequantise_kv_row(const int8_t* in, float scale, int64_t count, float* out);
 
 /// out[i] = bf16(in[i] * scale), round to nearest even.
-void dequantize_row(const int8_t* in, float scale, int64_t count, BFloat16* out);
+void dequantise_kv_row(const int8_t* in, float scale, int64_t count, BFloat16* out);
 
 }  // namespace quire::cpu

@@ -43,11 +43,11 @@ void KvTile::widen(const PagedKvView& kv, const TilePlace& place, const TilePlac
       __builtin_prefetch(row_of<int8_t>(kv.k, upcoming, j) + i, 0, 2);
       __builtin_prefetch(row_of<int8_t>(kv.v, upcoming, j) + i, 0, 2);
     }
-    dequantize_row(row_of<int8_t>(kv.k, place, j), 1.0f, head_dim_,
-                   wide_keys_.data() + j * head_dim_);
-    dequantize_row(row_of<int8_t>(kv.v, place, j),
-                   quire::to_float(*row_of<BFloat16>(kv.v_scales, place, j)), head_dim_,
-                   wide_values_.data() + j * head_dim_);
+    dequantise_kv_row(row_of<int8_t>(kv.k, place, j), 1.0f, head_dim_,
+                      wide_keys_.data() + j * head_dim_);
+    dequantise_kv_row(row_of<int8_t>(kv.v, place, j),
+                      quire::to_float(*row_of<BFloat16>(kv.v_scales, place, j)), head_dim_,
+                      wide_values_.data() + j * head_dim_);
     key_scales_[static_cast<size_t>(j)] = quire::to_float(*row_of<BFloat16>(kv.k_scales, place, j));
   }
   rows_ = {.keys = wide_keys_.data(),

@@ -13,7 +13,8 @@ void read_key(const PagedKvView& kv, int64_t block, int64_t g, int64_t j, float*
   const char* key = address(kv.k, block, g, j);
   if (!kv.is_int8()) return read_row(key, DType::kBF16, kv.head_dim(), out);
   const auto* scale = reinterpret_cast<const BFloat16*>(address(kv.k_scales, block, g, j));
-  dequantize_row(reinterpret_cast<const int8_t*>(key), quire::to_float(*scale), kv.head_dim(), out);
+  dequantise_kv_row(reinterpret_cast<const int8_t*>(key), quire::to_float(*scale), kv.head_dim(),
+                    out);
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ float round_up_to_bfloat16(float value) {
 }
 
 /// Stores row [t, g, :] of `from` as integers and a scale.
-void quantize_row(const ConstTensorView& from, int64_t t, int64_t g, const TensorView& integers,
-                  const TensorView& scales, int64_t block, int64_t offset) {
+void quantise_kv_row(const ConstTensorView& from, int64_t t, int64_t g, const TensorView& integers,
+                     const TensorView& scales, int64_t block, int64_t offset) {
   const int64_t head_dim = integers.shape[3];
   float largest = 0;
   for (int64_t i = 0; i < head_dim; ++i) {
@@ -48,8 +48,8 @@ void append_kv(const AppendKvParams& params) {
     const int64_t block = slot / kv.block_size(), offset = slot % kv.block_size();
     for (int64_t g = 0; g < kv.num_kv_heads(); ++g) {
       if (kv.is_int8()) {
-        quantize_row(params.key, t, g, kv.k, kv.k_scales, block, offset);
-        quantize_row(params.value, t, g, kv.v, kv.v_scales, block, offset);
+        quantise_kv_row(params.key, t, g, kv.k, kv.k_scales, block, offset);
+        quantise_kv_row(params.value, t, g, kv.v, kv.v_scales, block, offset);
         continue;
       }
       for (int64_t i = 0; i < kv.head_dim(); ++i) {
