@@ -30,10 +30,18 @@ class DeviceError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Memory that a backend has for itself. Zeros where it lives in the process's own memory.
+struct DeviceMemory {
+  uint64_t free_bytes = 0;
+  uint64_t total_bytes = 0;
+};
+
 /// One implementation of all ops. Ops are enqueued in order and may run asynchronously until
 /// `synchronize` or `download`; on CPU backends they are done on return. One caller at a time (the
 /// engine thread). Every op verifies its contract first and throws ContractError, with the
-/// expected and the actual shape, before it writes anything.
+/// expected and the actual shape, before it writes anything. What a contract says about contents
+/// (an index in range) is checked where the contents lie: an op that runs asynchronously reports
+/// it by ContractError from the next `synchronize` or `download`.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -46,6 +54,7 @@ class Backend {
   virtual void upload(std::span<const std::byte> host, void* device) = 0;
   virtual void download(const void* device, std::span<std::byte> host) = 0;
   virtual void synchronize() = 0;
+  virtual DeviceMemory device_memory() const { return {}; }
 
   /// Packs the rows of `parts` ([n_i, k], host memory, contiguous, one dtype: bf16 or f32, with
   /// kInt8 bf16 only), one below the other, as one [sum n_i, k] weight. The reference backend keeps

@@ -1,5 +1,4 @@
-// Compiled in every build that has nvcc, so that the op contracts stay usable from device code
-// before and while the CUDA backend is written: every view and every Params must be a trivially
+// The op contracts stay usable from device code: every view and every Params must be a trivially
 // copyable value that can be a kernel argument. Defines nothing.
 
 #include <type_traits>

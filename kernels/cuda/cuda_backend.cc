@@ -1,0 +1,132 @@
+#include "kernels/cuda/cuda_backend.h"
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "kernels/cuda/matmul.h"
+#include "kernels/cuda/ops.h"
+#include "kernels/op_contracts.h"
+
+namespace quire {
+namespace {
+
+using cuda::OpId;
+
+constexpr int kMinComputeCapability = 8;  // bf16 tensor cores, cp.async
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(int ordinal, const BackendOptions& options)
+      : name_("cuda:" + std::to_string(ordinal)),
+        device_(ordinal, options.scratch_bytes),
+        matmul_(device_),
+        description_(device_.description() + ", " + matmul_.description()) {}
+
+  std::string_view name() const override { return name_; }
+  std::string_view description() const override { return description_; }
+
+  std::unique_ptr<DeviceBuffer> allocate(size_t bytes) override { return device_.allocate(bytes); }
+  void upload(std::span<const std::byte> host, void* device) override {
+    device_.upload(host, device);
+  }
+  void download(const void* device, std::span<std::byte> host) override {
+    device_.download(device, host);
+  }
+  void synchronize() override { device_.synchronize(); }
+  DeviceMemory device_memory() const override {
+    const auto [free_bytes, total_bytes] = device_.memory();
+    return {.free_bytes = free_bytes, .total_bytes = total_bytes};
+  }
+
+  std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
+                                            WeightFormat format) override {
+    verify_weight_parts(parts, format);
+    return matmul_.pack(parts, format);
+  }
+
+  void matmul(const MatmulParams& p) override {
+    verify(p);
+    matmul_.run(p);
+  }
+  void embedding(const EmbeddingParams& p) override { run(p, OpId::kEmbedding, cuda::embedding); }
+  void rms_norm(const RmsNormParams& p) override { run(p, OpId::kRmsNorm, cuda::rms_norm); }
+  void rope_table(const RopeTableParams& p) override { run(p, OpId::kRopeTable, cuda::rope_table); }
+  void rope(const RopeParams& p) override { run(p, OpId::kRope, cuda::rope); }
+  void append_kv(const AppendKvParams& p) override { run(p, OpId::kAppendKv, cuda::append_kv); }
+  void seal_blocks(const SealBlocksParams& p) override {
+    run(p, OpId::kSealBlocks, cuda::seal_blocks);
+  }
+  void seal_units(const SealUnitsParams& p) override { run(p, OpId::kSealUnits, cuda::seal_units); }
+  void moba_gate(const MobaGateParams& p) override { run(p, OpId::kMobaGate, cuda::moba_gate); }
+  void moba_attention(const MobaAttentionParams& p) override {
+    run(p, OpId::kMobaAttention, cuda::moba_attention);
+  }
+  void full_attention(const FullAttentionParams& p) override {
+    run(p, OpId::kFullAttention, cuda::full_attention);
+  }
+  void silu_mul(const SiluMulParams& p) override { run(p, OpId::kSiluMul, cuda::silu_mul); }
+  void sample(const SampleParams& p) override { run(p, OpId::kSample, cuda::sample); }
+
+ private:
+  template <class Params>
+  void run(const Params& params, OpId op, void (*enqueue)(const Params&, const cuda::OpStream&)) {
+    verify(params);
+    enqueue(params, device_.begin(op));
+  }
+
+  std::string name_;
+  cuda::DeviceStream device_;
+  cuda::MatmulEngine matmul_;
+  std::string description_;
+};
+
+/// The runtime calls a missing driver an insufficient one.
+std::string why_absent(cudaError_t error) {
+  int driver = 0;
+  if (error == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess &&
+      driver == 0) {
+    return "no NVIDIA driver is installed";
+  }
+  return cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error);
+}
+
+BackendInfo describe(int ordinal) {
+  BackendInfo info{"cuda:" + std::to_string(ordinal), false, ""};
+  cudaDeviceProp properties;
+  int major = 0;
+  cudaError_t error = cudaGetDeviceProperties(&properties, ordinal);
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
+  }
+  if (error != cudaSuccess) {
+    info.detail = cudaGetErrorString(error);
+    return info;
+  }
+  info.available = major >= kMinComputeCapability;
+  info.detail = properties.name;
+  if (!info.available) {
+    info.detail += " has compute capability " + std::to_string(major) + ", needed is 8.0 or later";
+  }
+  return info;
+}
+
+}  // namespace
+
+std::vector<BackendInfo> list_cuda_devices() {
+  int num_devices = 0;
+  const cudaError_t error = cudaGetDeviceCount(&num_devices);
+  if (error != cudaSuccess || num_devices == 0) {
+    cudaGetLastError();
+    return {{"cuda:0", false, why_absent(error)}};
+  }
+  std::vector<BackendInfo> infos;
+  for (int ordinal = 0; ordinal < num_devices; ++ordinal) infos.push_back(describe(ordinal));
+  return infos;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(int ordinal, const BackendOptions& options) {
+  return std::make_unique<CudaBackend>(ordinal, options);
+}
+
+}  // namespace quire
