@@ -166,8 +166,12 @@ TEST_CASE("append_kv: a slot outside of the pool is refused") {
   const DeviceTensor<float> key(*backend, {1, kHeads, kHeadDim});
   const DeviceTensor<int64_t> slots(*backend, {slot}, {1});
   const Pool pool(*backend);
-  CHECK_THROWS_AS(backend->append_kv({.key = key, .value = key, .slots = slots, .kv = pool.view()}),
-                  ContractError);
+  CHECK_THROWS_AS(
+      (backend->append_kv({.key = key, .value = key, .slots = slots, .kv = pool.view()}),
+       backend->synchronize()),
+      ContractError);
+  CHECK_NOTHROW(backend->synchronize());
+  for (const BFloat16 k : pool.k.download()) REQUIRE(DeviceTensor<BFloat16>::is_poison(k));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tests/support/backends.h"
 #include "tests/support/compare.h"
 #include "tests/support/random_tensors.h"
 
@@ -140,6 +141,27 @@ MobaResult run_moba(Backend& backend, const KvShape& shape, const std::vector<Pi
   result.selected = run_gate(backend, batch, shape, max_top_k);
   result.out = run_moba_attention(backend, batch, shape, result.selected, max_top_k);
   return result;
+}
+
+MobaResult rows_of(const MobaResult& all, const KvShape& shape, int64_t first, int64_t end,
+                   int64_t max_top_k) {
+  const auto slice = [first, end](const auto& rows, int64_t width) {
+    return std::decay_t<decltype(rows)>(rows.begin() + first * width, rows.begin() + end * width);
+  };
+  return {slice(all.selected, shape.num_heads * max_top_k),
+          slice(all.out, shape.num_heads * shape.head_dim)};
+}
+
+std::vector<Chunk> chunks_of(const Backend& backend, int64_t num_tokens, int64_t chunk_size) {
+  constexpr int64_t kMaxEmulated = 24;
+  const int64_t num_chunks = (num_tokens + chunk_size - 1) / chunk_size;
+  const int64_t num_wanted = is_emulated(backend) ? std::min(num_chunks, kMaxEmulated) : num_chunks;
+  std::vector<Chunk> chunks;
+  for (int64_t i = 0; i < num_wanted; ++i) {
+    const int64_t index = num_wanted == 1 ? 0 : i * (num_chunks - 1) / (num_wanted - 1);
+    chunks.push_back({index * chunk_size, std::min((index + 1) * chunk_size, num_tokens)});
+  }
+  return chunks;
 }
 
 double attention_tolerance(const KvShape& shape, const std::vector<Piece>& pieces) {

@@ -37,6 +37,17 @@ struct MobaResult {
 MobaResult run_moba(Backend& backend, const KvShape& shape, const std::vector<Piece>& pieces,
                     uint32_t placement_seed, int64_t max_top_k);
 
+/// Rows of a result of one whole sequence.
+MobaResult rows_of(const MobaResult& all, const KvShape& shape, int64_t first, int64_t end,
+                   int64_t max_top_k);
+
+/// The chunks [first, end) that a sequence is cut into. On an emulated device some of them, spread
+/// over the sequence, the first and the last included.
+struct Chunk {
+  int64_t first, end;
+};
+std::vector<Chunk> chunks_of(const Backend& backend, int64_t num_tokens, int64_t chunk_size);
+
 /// How far an attention output computed in f32 may be from the same in f64: a score is a sum of
 /// head_dim products, off by head_dim * u * |q| * |k|, which moves a weight by that share, twice
 /// (numerator and normaliser); the sums over n keys add n * u each; all times the largest |v|. A

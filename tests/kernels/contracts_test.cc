@@ -159,6 +159,7 @@ TEST_CASE("contracts: values that are no shapes are refused too") {
   const auto attend = [&](const RaggedBatchView& ragged, const HostileBatch& batch) {
     const DeviceTensor<float> out(*backend, {batch.num_rows(), shape.num_heads, shape.head_dim});
     backend->full_attention({batch.query(), batch.kv(), ragged, 0.25f, out});
+    backend->synchronize();  // contents are checked where they lie
   };
   const HostileBatch batch(*backend, shape, {whole(sequence, 3)}, 1);
   RaggedBatchView ragged = batch.batch();

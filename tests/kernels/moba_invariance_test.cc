@@ -39,14 +39,15 @@ TEST_CASE("MoBA: any chunking gives the bits of the whole prefill, decode includ
   // no centroid: neither the future nor an open block's centroid is read.
   const int64_t chunk_size = GENERATE(1, 3, 4, 57);
   CAPTURE(name, shape.block_size, chunk_size);
-  MobaResult chunked;
-  for (int64_t first = 0; first < sequence.num_tokens; first += chunk_size) {
-    const Piece piece{&sequence, first, std::min(first + chunk_size, sequence.num_tokens), kTopK};
+  MobaResult chunked, wanted;
+  for (const auto& [first, end] : chunks_of(*backend, sequence.num_tokens, chunk_size)) {
+    const Piece piece{&sequence, first, end, kTopK};
     append(chunked,
            run_moba(*backend, shape, {piece}, static_cast<uint32_t>(100 + first), kMaxTopK),
            piece.num_tokens(), shape);
+    append(wanted, rows_of(expected, shape, first, end, kMaxTopK), piece.num_tokens(), shape);
   }
-  check_equal(chunked, expected);
+  check_equal(chunked, wanted);
 }
 
 TEST_CASE("MoBA: alone or in any batch, the same bits") {

@@ -118,20 +118,17 @@ TEST_CASE("schedule: any chunking, any batch and any place give the bits of the 
   // Chunks of 1 are decode; 7 and 57 straddle blocks, units and borders of stages.
   const int64_t chunk_size = GENERATE(1, 7, 57);
   CAPTURE(name, shape.block_size, chunk_size);
-  MobaResult chunked;
-  for (int64_t first = 0; first < sequence.num_tokens; first += chunk_size) {
-    const Piece piece{&sequence, first, std::min(first + chunk_size, sequence.num_tokens), kTopK};
-    const MobaResult result = run_moba(
-        *backend, shape, {{&other, 12 * shape.block_size, 13 * shape.block_size, 2}, piece},
-        static_cast<uint32_t>(100 + first), kMaxSelected);
-    const int64_t num_rows = piece.num_tokens() * shape.num_heads;
-    chunked.selected.insert(chunked.selected.end(), result.selected.end() - num_rows * kMaxSelected,
-                            result.selected.end());
-    chunked.out.insert(chunked.out.end(), result.out.end() - num_rows * shape.head_dim,
-                       result.out.end());
+  for (const auto& [first, end] : chunks_of(*backend, sequence.num_tokens, chunk_size)) {
+    CAPTURE(first, end);
+    const Piece before{&other, 12 * shape.block_size, 13 * shape.block_size, 2};
+    const MobaResult both = run_moba(*backend, shape, {before, {&sequence, first, end, kTopK}},
+                                     static_cast<uint32_t>(100 + first), kMaxSelected);
+    const int64_t skipped = before.num_tokens();
+    const MobaResult chunk = rows_of(both, shape, skipped, skipped + end - first, kMaxSelected);
+    const MobaResult wanted = rows_of(expected, shape, first, end, kMaxSelected);
+    CHECK(difference(chunk.selected, wanted.selected) == "");
+    CHECK(difference(chunk.out, wanted.out) == "");
   }
-  CHECK(difference(chunked.selected, expected.selected) == "");
-  CHECK(difference(chunked.out, expected.out) == "");
 }
 
 TEST_CASE("schedule: units from the start on are MoBA with a larger block") {

@@ -76,7 +76,9 @@ TEST_CASE("seal_blocks: no block is no work, and a block outside of the pool is 
   CHECK_NOTHROW(backend->seal_blocks({.kv = batch.kv(), .block_ids = none}));
   for (const int64_t id : {int64_t{-1}, batch.kv().num_blocks()}) {
     const DeviceTensor<int32_t> ids(*backend, {static_cast<int32_t>(id)}, {1});
-    CHECK_THROWS_AS(backend->seal_blocks({.kv = batch.kv(), .block_ids = ids}), ContractError);
+    CHECK_THROWS_AS(
+        (backend->seal_blocks({.kv = batch.kv(), .block_ids = ids}), backend->synchronize()),
+        ContractError);
   }
 }
 

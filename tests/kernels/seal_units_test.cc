@@ -65,7 +65,8 @@ TEST_CASE("seal_units: a stage or a block that does not exist is refused") {
                   ContractError);
   CHECK_THROWS_AS(backend->seal_units({.kv = batch.kv(), .stage = -1, .members = good}),
                   ContractError);
-  CHECK_THROWS_AS(backend->seal_units({.kv = batch.kv(), .stage = 0, .members = foreign}),
+  CHECK_THROWS_AS((backend->seal_units({.kv = batch.kv(), .stage = 0, .members = foreign}),
+                   backend->synchronize()),
                   ContractError);
 }
 
