@@ -61,6 +61,9 @@ class StopSignals {
   sigset_t signals_;
 };
 
+// For a step's input arrays, the allocator's rounding and the driver.
+constexpr uint64_t kDeviceMarginBytes = uint64_t{256} << 20;
+
 void set_up_log(const std::string& level) {
   auto logger =
       std::make_shared<spdlog::logger>("quire", std::make_shared<spdlog::sinks::stdout_sink_mt>());
@@ -91,11 +94,8 @@ class Server {
                        config_.weights == "int8" ? WeightFormat::kInt8 : WeightFormat::kOriginal)),
         tokenizer_(load_tokenizer(config_.model, config_.threads)),
         chat_template_(load_chat_template(config_.model)),
-        kv_storage_(*backend_, plan_.kv),
-        runner_(*backend_, *model_, kv_storage_,
-                StepLimits{.max_tokens = plan_.engine.max_step_tokens,
-                           .max_logit_rows = plan_.engine.max_num_seqs,
-                           .max_top_k = plan_.engine.max_top_k}),
+        kv_storage_(*backend_, fit_to_device().kv),
+        runner_(*backend_, *model_, kv_storage_, step_limits()),
         engine_(plan_.engine, runner_, clock_, metrics_),
         queue_gate_(std::make_shared<QueueGate>(plan_.engine.max_queued_requests,
                                                 plan_.engine.max_queued_tokens)),
@@ -139,6 +139,26 @@ class Server {
   }
 
  private:
+  /// A GPU's pool takes what the loaded weights have left, so it is planned a second time.
+  const ServingPlan& fit_to_device() {
+    const DeviceMemory memory = backend_->device_memory();
+    if (memory.total_bytes == 0) return plan_;
+    const uint64_t step_bytes = model_->workspace_bytes(step_limits()) +
+                                uint64_t{sizeof(float)} *
+                                    static_cast<uint64_t>(plan_.engine.max_num_seqs) *
+                                    static_cast<uint64_t>(plan_.engine.vocab_size) +
+                                kDeviceMarginBytes;
+    plan_ = make_serving_plan(config_, model_config_,
+                              pool_memory_on_device(config_, memory, step_bytes));
+    return plan_;
+  }
+
+  StepLimits step_limits() const {
+    return {.max_tokens = plan_.engine.max_step_tokens,
+            .max_logit_rows = plan_.engine.max_num_seqs,
+            .max_top_k = plan_.engine.max_top_k};
+  }
+
   void log_ready(const HttpServer& http, const GrpcServer* grpc) const {
     const std::string host =
         config_.host.find(':') == std::string::npos ? config_.host : "[" + config_.host + "]";

@@ -49,10 +49,15 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
   app.add_flag("--beyond-model-len", config.beyond_model_len,
                "let --max-model-len exceed the positions that the model was made for");
   add_size_option(app, "--kv-cache-memory", config.kv_cache_memory, 0,
-                  "bytes of the KV pool, like 8GiB; 0: half of the free memory");
+                  "bytes of the KV pool, like 8GiB; 0: half of the free memory, or "
+                  "what --gpu-memory-utilization leaves");
   app.add_option("--kv-dtype", config.kv_dtype,
                  "of the KV pool: bf16, or int8 with a scale per token and head")
       ->check(CLI::IsMember({"bf16", "int8"}))
+      ->capture_default_str();
+  app.add_option("--gpu-memory-utilization", config.gpu_memory_utilization,
+                 "share of a GPU's memory for weights, scratch and KV pool together")
+      ->check(CLI::Range(0.05, 1.0))
       ->capture_default_str();
   app.add_flag("--no-prefix-cache", config.no_prefix_cache, "never reuse blocks between requests");
 }

@@ -18,10 +18,11 @@ struct ServerConfig {
   std::string weights = "bf16";  // bf16, int8
   int threads = 0;               // of one op and of tokenising; 0: all that the process may use
   // context and cache
-  int32_t max_model_len = 0;      // tokens; 0: the model's, or what the KV pool holds
-  bool beyond_model_len = false;  // max_model_len may exceed what the model was made for
-  uint64_t kv_cache_memory = 0;   // bytes; 0: half of the memory that is free
-  std::string kv_dtype = "bf16";  // of keys and values in the KV pool: bf16, int8
+  int32_t max_model_len = 0;            // tokens; 0: the model's, or what the KV pool holds
+  bool beyond_model_len = false;        // max_model_len may exceed what the model was made for
+  uint64_t kv_cache_memory = 0;         // bytes; 0: half of the memory that is free
+  std::string kv_dtype = "bf16";        // of keys and values in the KV pool: bf16, int8
+  double gpu_memory_utilization = 0.9;  // share of a GPU's memory that the process may take
   bool no_prefix_cache = false;
   // attention; absent: the model's
   std::optional<int32_t> moba_block_size, moba_top_k;

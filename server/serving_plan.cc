@@ -7,7 +7,6 @@
 namespace quire {
 namespace {
 
-constexpr double kAutoMemoryShare = 0.5;     // of what is available
 constexpr int64_t kMaxAutoFullRequests = 4;  // more pool than that is not taken unasked
 constexpr uint64_t kFallbackMemoryBytes = uint64_t{1} << 30;
 // Of a request; scratch memory grows with the blocks that a token may select.
@@ -45,14 +44,14 @@ int64_t blocks_for(int64_t num_tokens, int64_t block_size) {
 }
 
 int64_t choose_num_blocks(const ServerConfig& config, const KvStorage::Shape& shape,
-                          int64_t wanted_len, uint64_t available_bytes) {
+                          int64_t wanted_len, const PoolMemory& memory) {
   const auto bytes_per_block = static_cast<uint64_t>(KvStorage::bytes_per_block(shape));
   uint64_t num_bytes = config.kv_cache_memory;
   if (num_bytes == 0) {
     num_bytes =
-        available_bytes == 0
+        memory.available_bytes == 0
             ? kFallbackMemoryBytes
-            : static_cast<uint64_t>(kAutoMemoryShare * static_cast<double>(available_bytes));
+            : static_cast<uint64_t>(memory.share * static_cast<double>(memory.available_bytes));
     const auto ceiling =
         static_cast<uint64_t>(kMaxAutoFullRequests * blocks_for(wanted_len, shape.block_size)) *
         bytes_per_block;
@@ -129,8 +128,23 @@ MobaConfig choose_moba(const ServerConfig& config, ModelConfig model) {
   return moba;
 }
 
+PoolMemory pool_memory_on_device(const ServerConfig& config, const DeviceMemory& memory,
+                                 uint64_t step_bytes) {
+  const auto allowed = static_cast<uint64_t>(config.gpu_memory_utilization *
+                                             static_cast<double>(memory.total_bytes));
+  const uint64_t taken = memory.total_bytes - memory.free_bytes + step_bytes;
+  if (taken >= allowed) {
+    throw std::runtime_error("--gpu-memory-utilization: " + std::to_string(allowed) + " of " +
+                             std::to_string(memory.total_bytes) +
+                             " bytes leave nothing for the KV pool: " +
+                             std::to_string(memory.total_bytes - memory.free_bytes) +
+                             " are in use, a step needs " + std::to_string(step_bytes));
+  }
+  return {allowed - taken, 1.0};
+}
+
 ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& model,
-                              uint64_t available_bytes) {
+                              const PoolMemory& memory) {
   ServingPlan plan;
   plan.moba = choose_moba(config, model);
   plan.kv = {.num_layers = model.num_layers,
@@ -142,7 +156,7 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
              .dtype = config.kv_dtype == "int8" ? DType::kI8 : DType::kBF16};
   const int64_t wanted_len =
       config.max_model_len > 0 ? config.max_model_len : model.max_position_embeddings;
-  const int64_t num_blocks = choose_num_blocks(config, plan.kv, wanted_len, available_bytes);
+  const int64_t num_blocks = choose_num_blocks(config, plan.kv, wanted_len, memory);
   plan.kv.num_blocks = static_cast<int32_t>(num_blocks);
   plan.kv_bytes = num_blocks * KvStorage::bytes_per_block(plan.kv);
   if (config.max_step_tokens < config.max_num_seqs) {

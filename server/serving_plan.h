@@ -5,6 +5,7 @@
 
 #include "engine/engine_config.h"
 #include "engine/kv_cache/kv_storage.h"
+#include "kernels/backend.h"
 #include "models/model_config.h"
 #include "server/http/http_server.h"
 #include "server/inference_service.h"
@@ -26,9 +27,26 @@ struct ServingPlan {
 /// that do not fit the model.
 MobaConfig choose_moba(const ServerConfig& config, ModelConfig model);
 
+/// Memory for the KV pool if the settings do not say.
+struct PoolMemory {
+  static constexpr double kHostShare = 0.5;  // other programs live there, too
+
+  PoolMemory(uint64_t available, double pool_share = kHostShare)
+      : available_bytes(available), share(pool_share) {}
+
+  uint64_t available_bytes;  // 0: not known
+  double share;              // of it that the pool takes
+};
+
 /// Throws std::runtime_error, in the words of the flags, where settings and memory do not fit
-/// together. `available_bytes`: memory for the KV pool if the settings do not say.
+/// together.
 ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& model,
-                              uint64_t available_bytes);
+                              const PoolMemory& memory);
+
+/// What the pool may take of a device's own memory: its share after what is in use already (the
+/// weights, other programs) and what the steps will need. Throws std::runtime_error with the
+/// numbers if nothing is left.
+PoolMemory pool_memory_on_device(const ServerConfig& config, const DeviceMemory& memory,
+                                 uint64_t step_bytes);
 
 }  // namespace quire

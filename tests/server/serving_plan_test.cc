@@ -75,6 +75,35 @@ TEST_CASE("int8 keys and values take a byte each and two bytes of scale per toke
   CHECK(make_serving_plan({}, small_model(), 0).kv.dtype == DType::kBF16);
 }
 
+TEST_CASE("on a device the pool takes what its share leaves after weights and steps") {
+  ServerConfig config;
+  config.gpu_memory_utilization = 0.75;
+  const DeviceMemory memory{.free_bytes = 500 * kBlockBytes, .total_bytes = 1000 * kBlockBytes};
+  const PoolMemory pool = pool_memory_on_device(config, memory, 50 * kBlockBytes);
+  CHECK(pool.available_bytes == 200 * kBlockBytes);
+  CHECK(make_serving_plan(config, small_model(), pool).kv.num_blocks == 200);
+  // Asked for by number, the number counts.
+  config.kv_cache_memory = 7 * kBlockBytes;
+  CHECK(make_serving_plan(config, small_model(), pool).kv.num_blocks == 7);
+}
+
+TEST_CASE("a device without room for a pool is refused with the numbers") {
+  ServerConfig config;
+  config.gpu_memory_utilization = 0.5;
+  const auto complaint = [&](uint64_t free_bytes, uint64_t step_bytes) -> std::string {
+    try {
+      pool_memory_on_device(config, {.free_bytes = free_bytes, .total_bytes = 1000}, step_bytes);
+    } catch (const std::runtime_error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  CHECK(complaint(600, 99) == "accepted");
+  CHECK_THAT(complaint(600, 100), Contains("--gpu-memory-utilization") && Contains("500 of 1000") &&
+                                      Contains("400 are in use") && Contains("needs 100"));
+  CHECK_THAT(complaint(100, 0), Contains("900 are in use"));
+}
+
 TEST_CASE("unasked the pool takes half of the free memory and room for four full requests") {
   const ServerConfig config;
   CHECK(make_serving_plan(config, small_model(), 200 * kBlockBytes).kv.num_blocks == 100);
