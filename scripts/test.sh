@@ -9,4 +9,7 @@ scripts/install_packages.sh
 scripts/python_env.sh
 QUIRE_CMAKE_ARGS="-DQUIRE_PYTHON=$PWD/build/venv/bin/python" scripts/build.sh "$preset"
 cmake --build "build/$preset" --target format-check check-layering check-headers
+if grep -q 'CUDA targets: built' "build/$preset/configure.log"; then
+  cmake --build "build/$preset" --target check-cuda-resources
+fi
 ctest --preset "$preset" --parallel "$(nproc)"

@@ -11,6 +11,11 @@ endforeach()
 add_custom_target(check-layering
   COMMAND python3 ${QUIRE_CHECK_SOURCES} check-layering
   WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} USES_TERMINAL)
+if(QUIRE_HAVE_CUDA)
+  add_custom_target(check-cuda-resources
+    COMMAND python3 ${PROJECT_SOURCE_DIR}/tests/gpu/check_resources.py --build-dir ${PROJECT_BINARY_DIR}
+    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} USES_TERMINAL)
+endif()
 add_custom_target(check-headers
   COMMAND python3 ${QUIRE_CHECK_SOURCES} check-headers --build-dir ${PROJECT_BINARY_DIR}
   WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} USES_TERMINAL)

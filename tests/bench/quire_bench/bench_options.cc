@@ -70,7 +70,7 @@ void add_model_options(CLI::App& app, BenchOptions& options) {
 }
 
 void add_run_options(CLI::App& app, BenchOptions& options) {
-  app.add_option("--backend", options.backend, "cpu or reference")->capture_default_str();
+  app.add_option("--backend", options.backend, "cpu, reference or cuda:N")->capture_default_str();
   app.add_option("--threads", options.num_threads,
                  "CPU threads; 0: as many CPUs as the process may use (pin it with taskset)")
       ->check(CLI::Range(0, 1024))

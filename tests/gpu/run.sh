@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can tell, in one call, from a folder made by tests/gpu/bundle.sh (no
+# package registry, no compiler needed): kernel tests against the reference, golden prompts,
+# compute-sanitizer, quire-bench. One JSON file and the logs in RESULTS.
+#   tests/gpu/run.sh [RESULTS]                default: results
+#   QUIRE_GPU_PARTS="kernels golden"          only these parts: kernels golden sanitizer bench
+#   QUIRE_GPU_SHAPE=bundled                   the bench on this shape only
+#   QUIRE_GPU_PEAKS="798000 3000"             GFLOP/s and GB/s for the bench's floor; default: measured
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit
+
+results=${1:-results}
+parts=${QUIRE_GPU_PARTS:-kernels golden sanitizer bench}
+device=${QUIRE_GPU_DEVICE:-cuda:0}
+mkdir -p "$results"
+export LD_LIBRARY_PATH="$PWD/lib:${LD_LIBRARY_PATH:-}:/usr/local/cuda/lib64"
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
+
+failed=0
+# part NAME COMMAND…: runs it, keeps its output and its exit status.
+part() {
+  local name=$1 begin end status=0
+  shift
+  begin=$(date +%s)
+  "$@" >"$results/$name.log" 2>&1 || status=$?
+  end=$(date +%s)
+  echo "$name $status $((end - begin))" >>"$results/parts"
+  echo "$name: $([ "$status" = 0 ] && echo ok || echo "FAILED ($status)"), $((end - begin)) s"
+  [ "$status" = 0 ] || { failed=1; tail -n 30 "$results/$name.log"; }
+}
+wants() { [[ " $parts " == *" $1 "* ]]; }
+
+: >"$results/parts"
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >"$results/device" 2>&1 ||
+  echo "unknown, unknown, unknown" >"$results/device"
+
+if wants kernels; then
+  part kernels env QUIRE_TEST_BACKENDS="reference,$device" bin/quire_kernels_tests --warn NoTests
+fi
+if wants golden; then
+  part golden env QUIRE_TEST_BACKENDS="$device" bin/quire_models_tests --warn NoTests \
+    "every backend*,any chunking*,the golden prompts*"
+fi
+if wants sanitizer; then
+  # The tests of the most intricate kernels; a checked kernel is a hundred times slower.
+  for tool in memcheck racecheck synccheck; do
+    part "$tool" env QUIRE_TEST_BACKENDS="$device" compute-sanitizer --tool "$tool" \
+      --error-exitcode 9 bin/quire_kernels_tests --warn NoTests \
+      "append_kv*,seal_*,moba_gate*,moba_attention*,schedule: up to*,MoBA: where*,full_attention: \
+agrees*,matmul: NaN*,matmul: int8 products are*,sample*,rms_norm*"
+  done
+fi
+if wants bench; then
+  for shape in ${QUIRE_GPU_SHAPE:-bundled llama-3.1-8b}; do
+    for setting in "full" "moba 4096 12" "moba 2048 3" "moba 512 3" "moba 128 8" \
+      "moba 512 3 --weights int8 --kv-dtype int8"; do
+      read -r attention block_size top_k more <<<"$setting"
+      flags=(--backend "$device" --shape "$shape" --attention "$attention" --output json)
+      if [ -n "${QUIRE_GPU_PEAKS:-}" ]; then
+        read -r gflops gbps <<<"$QUIRE_GPU_PEAKS"
+        flags+=(--peak-gflops "$gflops" --peak-gbps "$gbps")
+      fi
+      # shellcheck disable=SC2206  # words of their own
+      [ "$attention" = full ] || flags+=(--block-size "$block_size" --top-k "$top_k" $more)
+      name="$shape-$(tr -s ' -' '-' <<<"$setting")"
+      part "prefill-$name" bin/quire-bench prefill "${flags[@]}" --tokens 8192 --step-tokens 8192 \
+        --depth 0,32768,131072
+      # Eight contexts of 131,072 tokens of the large shape are more than 128 GiB.
+      part "decode-$name" bin/quire-bench decode "${flags[@]}" --depth 0,32768,131072
+      part "decode-batch-$name" bin/quire-bench decode "${flags[@]}" --batch 8 --depth 0,8192
+    done
+  done
+fi
+python3 tests/gpu/collect.py "$results" commit || failed=1
+exit "$failed"
