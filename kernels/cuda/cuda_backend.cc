@@ -100,6 +100,7 @@ BackendInfo describe(int ordinal) {
     error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
   }
   if (error != cudaSuccess) {
+    cudaGetLastError();  // or the first launch on another device would be blamed for it
     info.detail = cudaGetErrorString(error);
     return info;
   }

@@ -52,6 +52,7 @@ std::string describe_device(int ordinal, int num_multiprocessors) {
 
 void check(cudaError_t error, const char* op, const std::string& what) {
   if (error == cudaSuccess) return;
+  cudaGetLastError();  // or the next launch would be blamed for it
   throw DeviceError(std::string(op) + ": " + what + ": " + cudaGetErrorString(error));
 }
 
@@ -122,8 +123,8 @@ std::unique_ptr<DeviceBuffer> DeviceStream::allocate(size_t bytes) {
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, padded);
   if (error != cudaSuccess) {
+    cudaGetLastError();  // as in check
     const auto [free_bytes, total_bytes] = memory();
-    cudaGetLastError();  // or the next launch would be blamed for it
     throw DeviceError("memory: cannot allocate " + bytes_text(bytes) + ": " +
                       cudaGetErrorString(error) + "; free are " + bytes_text(free_bytes) + " of " +
                       bytes_text(total_bytes));

@@ -8,7 +8,7 @@
 namespace quire::cuda {
 namespace {
 
-constexpr int kQuantizeThreads = 256;
+constexpr int kQuantiseThreads = 256;
 constexpr int kOutColumns = 64;
 constexpr int kPairs = 64;        // of integers, of k at a time: a tile's elements are pairs
 constexpr int kBlocksAtOnce = 4;  // of a multiprocessor; as many registers as this leaves
@@ -17,15 +17,15 @@ constexpr size_t kSharedBytes = 4 * kTile * sizeof(BFloat16);
 static_assert(kOutColumns == kTileRows);
 
 /// A block per row.
-__global__ void quantize_kernel(FloatRows from, int64_t num_columns, Int8Rows to) {
+__global__ void quantise_kernel(FloatRows from, int64_t num_columns, Int8Rows to) {
   const int64_t row = blockIdx.x, first = row * from.stride0;
   unsigned largest = 0;
-  for (int64_t i = threadIdx.x; i < num_columns; i += kQuantizeThreads) {
+  for (int64_t i = threadIdx.x; i < num_columns; i += kQuantiseThreads) {
     largest = max(largest, magnitude_bits(load(from, first + i)));
   }
-  const Int8Grid grid = int8_grid_of(block_reduce<kQuantizeThreads>(largest, Largest()));
+  const Int8Grid grid = int8_grid_of(block_reduce<kQuantiseThreads>(largest, Largest()));
   if (threadIdx.x == 0) to.scales[row] = grid.scale;
-  for (int64_t i = threadIdx.x; i < to.pitch; i += kQuantizeThreads) {
+  for (int64_t i = threadIdx.x; i < to.pitch; i += kQuantiseThreads) {
     const bool is_zero = i >= num_columns || grid.inverse == 0;
     to.values[row * to.pitch + i] =
         is_zero ? int8_t{0} : static_cast<int8_t>(rintf(load(from, first + i) * grid.inverse));
@@ -91,9 +91,9 @@ unsigned tiles_of(int64_t extent) {
 
 }  // namespace
 
-void quantize_rows(const ConstTensorView& from, const Int8Rows& to, const OpStream& stream) {
-  launch(stream, quantize_kernel, dim3{static_cast<unsigned>(to.num_rows), 1, 1},
-         dim3{kQuantizeThreads, 1, 1}, 0, float_rows_of(from), from.shape[1], to);
+void quantise_rows(const ConstTensorView& from, const Int8Rows& to, const OpStream& stream) {
+  launch(stream, quantise_kernel, dim3{static_cast<unsigned>(to.num_rows), 1, 1},
+         dim3{kQuantiseThreads, 1, 1}, 0, float_rows_of(from), from.shape[1], to);
 }
 
 void int8_product(const Int8Rows& a, const Int8Rows& weight, const TensorView& out,

@@ -26,7 +26,7 @@ struct Int8Rows {
 inline int64_t int8_pitch(int64_t num_columns) { return (num_columns + 15) / 16 * 16; }
 
 /// Each row of `from` ([num_rows, k] bf16, device memory) by its own largest magnitude.
-void quantize_rows(const ConstTensorView& from, const Int8Rows& to, const OpStream& stream);
+void quantise_rows(const ConstTensorView& from, const Int8Rows& to, const OpStream& stream);
 
 /// out = f32(a * weight^T) * a.scales * weight.scales, multiplied from left to right.
 void int8_product(const Int8Rows& a, const Int8Rows& weight, const TensorView& out,

@@ -83,7 +83,7 @@ std::unique_ptr<PackedWeight> pack_int8(DeviceStream& device,
       const ConstTensorView rows = part.rows(first, std::min(rows_at_once, part.shape[0] - first));
       const auto num_bytes = static_cast<size_t>(rows.shape[0] * row_bytes);
       device.upload({static_cast<const std::byte*>(rows.data), num_bytes}, original);
-      quantize_rows(make_view(static_cast<const BFloat16*>(original), {rows.shape[0], k}),
+      quantise_rows(make_view(static_cast<const BFloat16*>(original), {rows.shape[0], k}),
                     all.rows(done, rows.shape[0]), stream);
       done += rows.shape[0];
     }
@@ -97,7 +97,7 @@ void run_int8(const MatmulParams& params, const Int8Weight& weight, const OpStre
   for (int64_t first = 0; first < num_rows; first += plan.num_rows) {
     const int64_t count = std::min(plan.num_rows, num_rows - first);
     const Int8Rows a = int8_rows_at(stream.scratch().data(), plan, count, pitch);
-    quantize_rows(params.a.rows(first, count), a, stream);
+    quantise_rows(params.a.rows(first, count), a, stream);
     int8_product(a, weight.rows(), params.out.rows(first, count), stream);
   }
 }

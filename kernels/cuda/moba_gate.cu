@@ -23,7 +23,8 @@ namespace quire::cuda {
 namespace {
 
 constexpr int kSelectWarps = 4;
-// Lists of more claims than this live in global memory, where they were going anyway.
+// Rows that keep more claims than this have their lists in global memory, where they were going
+// anyway.
 constexpr int kMaxSharedCandidates = 32;
 // A multiprocessor's shared memory holds about so many; room for registers, too.
 constexpr int kScoreBlocksAtOnce = 3;
@@ -84,7 +85,8 @@ template <int kHeadDim>
 struct GateShape {
   static constexpr int kTile = kTileRows * kTileStride<kHeadDim>;
   static size_t shared_bytes(int32_t max_candidates) {
-    const int32_t shared = max_candidates <= kMaxSharedCandidates ? max_candidates : 0;
+    // Also where the longest lists are elsewhere: what a row keeps is its stage's and sequence's.
+    const int32_t shared = std::min(max_candidates, kMaxSharedCandidates);
     return sizeof(GateRows) + 3 * kTile * sizeof(BFloat16) +
            kTileRows * kScoreStride * sizeof(float) +
            static_cast<size_t>(kTileRows * shared) * sizeof(uint64_t);

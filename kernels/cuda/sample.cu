@@ -63,7 +63,8 @@ struct Weights {
   double unit;     // 2^shift
 
   __device__ __forceinline__ double exact(unsigned image) const {
-    return exp(static_cast<double>(logit_of(image)) / temperature - largest);
+    const double distance = static_cast<double>(logit_of(image)) / temperature - largest;
+    return distance != distance ? 1.0 : exp(distance);  // +inf is at no distance from +inf
   }
   __device__ __forceinline__ Mass mass(unsigned image) const {
     return static_cast<Mass>(exact(image) * unit);

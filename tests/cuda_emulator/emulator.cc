@@ -20,6 +20,9 @@ namespace {
 
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr unsigned kWarpSize = 32;
+constexpr size_t kSharedAlignment = 128;
+constexpr unsigned char kPoison = 0xFF;    // NaN in every format
+constexpr size_t kGuardBytes = 16 * 1024;  // behind the shared memory that was asked for
 
 enum class State { kReady, kWaiting, kDone };
 
@@ -82,7 +85,8 @@ struct Block {
   unsigned num_threads = 0;
   std::vector<std::unique_ptr<Fiber>> fibers;  // at least num_threads
   std::vector<Warp> warps;
-  std::vector<unsigned char> shared;
+  std::vector<unsigned char> shared;  // unaligned, guard included
+  size_t shared_bytes = 0;
   unsigned num_at_barrier = 0, num_done = 0;
   Fiber* running = nullptr;
   jmp_buf scheduler;
@@ -165,7 +169,8 @@ void start_block(Block& block, Dim3 index, Dim3 grid, Dim3 dim, size_t shared_by
   block.num_threads = dim.x * dim.y * dim.z;
   while (block.fibers.size() < block.num_threads) block.fibers.push_back(std::make_unique<Fiber>());
   block.warps.assign((block.num_threads + kWarpSize - 1) / kWarpSize, Warp{});
-  block.shared.assign(shared_bytes + 128, 0xFF);
+  block.shared_bytes = shared_bytes;
+  block.shared.assign(kSharedAlignment + shared_bytes + kGuardBytes, kPoison);
   block.num_at_barrier = block.num_done = 0;
   for (unsigned t = 0; t < block.num_threads; ++t) {
     Fiber& fiber = *block.fibers[t];
@@ -192,6 +197,10 @@ void run_block(Block& block, const std::vector<unsigned>& order) {
       if (stuck) die(block, "threads wait for others that never come");
     }
   }
+  const unsigned char* guard = dynamic_shared_memory() + block.shared_bytes;
+  if (!std::all_of(guard, guard + kGuardBytes, [](unsigned char c) { return c == kPoison; })) {
+    die(block, "it wrote behind its shared memory");
+  }
 }
 
 }  // namespace
@@ -215,7 +224,7 @@ void run_grid(const char* name, Dim3 grid, Dim3 block_dim, size_t shared_bytes,
 
 unsigned char* dynamic_shared_memory() {
   const auto address = reinterpret_cast<uintptr_t>(current.shared.data());
-  return current.shared.data() + (128 - address % 128) % 128;
+  return current.shared.data() + (kSharedAlignment - address % kSharedAlignment) % kSharedAlignment;
 }
 
 void block_barrier() {

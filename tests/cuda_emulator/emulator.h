@@ -12,10 +12,10 @@
 //     ldmatrix, mma) for all 32 lanes, which must stand at the same one. Where nobody can go on,
 //     the kernel's name and what each thread waits for end the process: what synccheck finds.
 //   - between two meeting points the fibers of a block run in an order that set_schedule chooses,
-//   and
-//     so do the blocks of a grid, one after another. A kernel whose result depends on it lacks a
-//     barrier: what racecheck finds.
-//   - shared memory starts as NaN, and cp.async copies when it is waited for, not before.
+//     and so do the blocks of a grid, one after another. A kernel whose result depends on it lacks
+//     a barrier: what racecheck finds.
+//   - shared memory starts as NaN, a write behind its end ends the process, and cp.async copies
+//     when it is waited for, not before.
 //
 // What it cannot find: errors in the few lines of PTX that it replaces (device/ptx.cuh), limits of
 // registers, and whatever the memory model allows beyond reordering at meeting points.

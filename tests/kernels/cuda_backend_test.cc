@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda_backend.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 
 #include "tests/cuda_emulator/emulator.h"
 #include "tests/kernels/attention_case.h"
@@ -135,6 +136,38 @@ TEST_CASE("cuda: a history long enough to be split over blocks is searched to it
         "");
 }
 
+TEST_CASE(
+    "cuda: rows that keep few blocks beside rows that keep many choose as the reference does") {
+  // Long lists lie in global memory, short ones in shared: here both, by sequence and by stage.
+  KvShape shape{.num_kv_heads = 2, .head_dim = 16, .block_size = 2, .num_heads = 4};
+  const bool by_stage = GENERATE(false, true);
+  CAPTURE(by_stage);
+  if (by_stage) {
+    shape.schedule.num_stages = 1;
+    shape.schedule.stages[0] = {.from = 100, .group = 4, .top_k = 10};
+  }
+  const Sequence many = integer_sequence(shape, 260, 78), few = integer_sequence(shape, 200, 79);
+  const std::vector<Piece> pieces{{&few, 80, 120, 32}, {&many, 90, 110, 40}, {&few, 199, 200, 3}};
+  const auto cuda = make_cuda_backend(0, {}), reference = make_backend("reference");
+  CHECK(difference(run_gate(*cuda, HostileBatch(*cuda, shape, pieces, 1), shape, 40),
+                   run_gate(*reference, HostileBatch(*reference, shape, pieces, 1), shape, 40)) ==
+        "");
+}
+
+TEST_CASE("cuda: a row with infinite logits yields one of their tokens") {
+  const auto backend = make_cuda_backend(0, {});
+  const float infinity = HUGE_VALF, nan = std::nanf("");
+  const DeviceTensor<float> logits(
+      *backend, {1, infinity, -3, infinity, nan, infinity, 2, infinity, -infinity, nan}, {2, 5});
+  const DeviceTensor<float> temperature(*backend, {0.5f, 1.0f}, {2}),
+      min_p(*backend, {0.1f, 0}, {2});
+  const DeviceTensor<float> top_p(*backend, {0.9f, 1.0f}, {2}), logprobs(*backend, {2});
+  const DeviceTensor<int32_t> top_k(*backend, {2, 0}, {2}), tokens(*backend, {2});
+  const DeviceTensor<double> uniform(*backend, {0.99, 0.2}, {2});
+  backend->sample({logits, temperature, top_k, top_p, min_p, uniform, tokens, logprobs});
+  CHECK(tokens.download() == std::vector<int32_t>{3, 0});
+}
+
 TEST_CASE("cuda: runs of full attention meet where a prefill and a decode step agree") {
   const KvShape shape{.num_kv_heads = 1, .head_dim = 16, .block_size = 512, .num_heads = 1};
   const Sequence sequence = random_sequence(shape, 2 * 2048 + 3, 74);
@@ -177,6 +210,8 @@ TEST_CASE("cuda: a failing device is a DeviceError that names the op") {
                     Contains("embedding") && Contains("launch failure"));
   emulator::fail_next("cudaStreamSynchronize");
   CHECK_THROWS_AS(backend->synchronize(), DeviceError);
+  // The runtime remembers that failure; no later launch is to blame for it.
+  CHECK_NOTHROW(backend->embedding({.table = table, .tokens = tokens, .out = out}));
   emulator::fail_next("cudaMalloc");
   CHECK_THROWS_WITH(backend->allocate(12345), Contains("12345 bytes") && Contains("free are"));
   backend->embedding({.table = table, .tokens = tokens, .out = out});

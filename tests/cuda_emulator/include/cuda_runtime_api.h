@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "tests/cuda_emulator/emulator.h"
 
@@ -35,8 +36,12 @@ struct cudaDeviceProp {
   char name[256];
 };
 
+/// As the runtime does, every failure is remembered until somebody asks for it.
+inline thread_local cudaError_t emulated_last_error = cudaSuccess;
+inline cudaError_t emulated_failure(cudaError_t error) { return emulated_last_error = error; }
+
 #define EMULATED_CALL(name) \
-  if (quire::emulator::must_fail(name)) return cudaErrorLaunchFailure
+  if (quire::emulator::must_fail(name)) return emulated_failure(cudaErrorLaunchFailure)
 
 inline const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
@@ -54,8 +59,8 @@ inline const char* cudaGetErrorString(cudaError_t error) {
   return "?";
 }
 inline cudaError_t cudaGetLastError() {
-  EMULATED_CALL("launch");
-  return cudaSuccess;
+  if (quire::emulator::must_fail("launch")) return cudaErrorLaunchFailure;
+  return std::exchange(emulated_last_error, cudaSuccess);
 }
 inline cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
@@ -84,7 +89,7 @@ inline cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
 inline cudaError_t cudaMalloc(void** data, size_t bytes) {
   EMULATED_CALL("cudaMalloc");
   *data = bytes > (size_t{4} << 30) ? nullptr : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  return *data == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  return *data == nullptr ? emulated_failure(cudaErrorMemoryAllocation) : cudaSuccess;
 }
 inline cudaError_t cudaFree(void* data) {
   std::free(data);

@@ -1,0 +1,110 @@
+// What a failure of the CUDA runtime does to requests: real model, real runner, real backend, on
+// the emulated device, whose runtime can be told to fail.
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/kv_cache/kv_storage.h"
+#include "engine/runner/model_runner.h"
+#include "kernels/backend_registry.h"
+#include "models/model.h"
+#include "tests/cuda_emulator/emulator.h"
+#include "tests/engine/engine_rig.h"
+#include "tests/models/model_folder.h"
+
+namespace quire {
+namespace {
+
+constexpr int32_t kBlockSize = 4;
+constexpr int32_t kNumBlocks = 32;
+
+std::unique_ptr<Model> load_tiny(Backend& backend) {
+  const test::TemporaryFolder folder;
+  folder.write("config.json", test::tiny_config());
+  folder.write("model.safetensors", test::safetensors_bytes(test::tiny_tensors()));
+  const MobaConfig moba = small_engine_config().moba;
+  return load_model(folder.path(), backend, &moba);
+}
+
+/// A tiny Llama on cuda:0 and an engine, turned by hand, that runs one request at a time.
+struct CudaRig {
+  CudaRig() {
+    EngineConfig config = small_engine_config();
+    config.vocab_size = test::kTinyVocab;
+    config.num_layers = model->config().num_layers;
+    config.max_num_seqs = 1;
+    engine = std::make_unique<Engine>(config, runner, clock, metrics);
+  }
+
+  std::shared_ptr<RecordingSink> submit(std::vector<TokenId> prompt) {
+    EngineRequest request;
+    request.prompt = std::move(prompt);
+    request.max_new_tokens = 6;
+    request.sampling.temperature = 0;
+    auto sink = std::make_shared<RecordingSink>();
+    REQUIRE(engine->submit(std::move(request), sink).ok());
+    return sink;
+  }
+  void run_until_idle() {
+    while (engine->step()) {
+    }
+  }
+
+  std::unique_ptr<Backend> backend = make_backend("cuda:0");
+  std::unique_ptr<Model> model = load_tiny(*backend);
+  KvStorage storage{*backend,
+                    {.num_layers = model->config().num_layers,
+                     .num_blocks = kNumBlocks,
+                     .num_kv_heads = model->config().num_kv_heads,
+                     .block_size = kBlockSize,
+                     .head_dim = model->config().head_dim}};
+  ModelRunner runner{
+      *backend, *model, storage, {.max_tokens = 8, .max_logit_rows = 4, .max_top_k = 4}};
+  ManualClock clock;
+  EngineMetrics metrics;
+  std::unique_ptr<Engine> engine;
+};
+
+}  // namespace
+
+TEST_CASE("A failure of the CUDA runtime fails its step's request, and the engine goes on") {
+  // Every call that a step makes, at its first step (the prompt) or at a later one (a token).
+  const std::string function =
+      GENERATE("launch", "cudaMemcpyAsync", "cudaMemsetAsync", "cudaStreamSynchronize");
+  const bool in_prompt = GENERATE(true, false);
+  CAPTURE(function, in_prompt);
+  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19}, other{6, 1, 17, 12, 12};
+  CudaRig rig;
+  const auto expected = rig.submit(prompt), expected_other = rig.submit(other);
+  rig.run_until_idle();
+  check_finished_once(*expected, FinishReason::kLength, StatusCode::kOk);
+
+  // A prompt of its own, so that nothing of it is in the prefix cache.
+  std::vector<TokenId> unlucky_prompt = prompt;
+  std::reverse(unlucky_prompt.begin(), unlucky_prompt.end());
+  const auto unlucky = rig.submit(unlucky_prompt), waiting = rig.submit(other);
+  while (!in_prompt && unlucky->tokens().empty()) rig.engine->step();
+  emulator::fail_next(function.c_str());
+  rig.run_until_idle();
+  check_finished_once(*unlucky, FinishReason::kError, StatusCode::kInternal);
+  CHECK(unlucky->tokens().size() == (in_prompt ? 0 : 1));
+  check_finished_once(*waiting, FinishReason::kLength, StatusCode::kOk);
+  CHECK(waiting->tokens() == expected_other->tokens());
+  CHECK(rig.metrics.step_failures.value() == 1);
+  CHECK(rig.engine->is_healthy());
+  CHECK(rig.metrics.blocks_in_use.value() == 0);
+
+  // What the failed step left behind is no part of anybody's answer: not of the same prompt, asked
+  // again where nothing ever failed and here.
+  CudaRig fresh;
+  const auto never_failed = fresh.submit(unlucky_prompt), again = rig.submit(unlucky_prompt);
+  fresh.run_until_idle();
+  rig.run_until_idle();
+  check_finished_once(*again, FinishReason::kLength, StatusCode::kOk);
+  CHECK(again->tokens() == never_failed->tokens());
+}
+
+}  // namespace quire
