@@ -88,7 +88,7 @@ class Server {
       : config_(std::move(given)),
         backend_(make_backend(config_.backend, {.num_threads = config_.threads})),
         model_config_(load_model_config(config_.model)),
-        plan_(make_serving_plan(config_, model_config_, available_memory_bytes())),
+        plan_(make_serving_plan(config_, model_config_, memory_before_loading())),
         model_(
             load_model(config_.model, *backend_, &plan_.moba,
                        config_.weights == "int8" ? WeightFormat::kInt8 : WeightFormat::kOriginal)),
@@ -139,6 +139,13 @@ class Server {
   }
 
  private:
+  /// Of the machine or, before the weights are there, of the GPU.
+  PoolMemory memory_before_loading() const {
+    const DeviceMemory memory = backend_->device_memory();
+    if (memory.total_bytes == 0) return available_memory_bytes();
+    return pool_memory_on_device(config_, memory, 0);
+  }
+
   /// A GPU's pool takes what the loaded weights have left, so it is planned a second time.
   const ServingPlan& fit_to_device() {
     const DeviceMemory memory = backend_->device_memory();

@@ -15,6 +15,7 @@ if(QUIRE_HAVE_CUDA)
   add_custom_target(check-cuda-resources
     COMMAND python3 ${PROJECT_SOURCE_DIR}/tests/gpu/check_resources.py --build-dir ${PROJECT_BINARY_DIR}
     WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} USES_TERMINAL)
+  add_dependencies(check-cuda-resources quire_kernels_cuda)
 endif()
 add_custom_target(check-headers
   COMMAND python3 ${QUIRE_CHECK_SOURCES} check-headers --build-dir ${PROJECT_BINARY_DIR}

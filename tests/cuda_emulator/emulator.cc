@@ -254,6 +254,12 @@ void warp_collective(const Site& site, void* data, WarpOperation perform) {
   }
 }
 
+void require_alignment(const void* address, const char* instruction) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 == 0) return;
+  std::fprintf(stderr, "cuda emulator: %s of a misaligned address\n", instruction);
+  die(current, "the instruction would fault");
+}
+
 void queue_copy(void* target, const void* source, size_t num_bytes, size_t num_zero_bytes) {
   current.running->copies.add({target, source, num_bytes, num_zero_bytes});
 }

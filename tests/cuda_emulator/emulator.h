@@ -14,8 +14,8 @@
 //   - between two meeting points the fibers of a block run in an order that set_schedule chooses,
 //     and so do the blocks of a grid, one after another. A kernel whose result depends on it lacks
 //     a barrier: what racecheck finds.
-//   - shared memory starts as NaN, a write behind its end ends the process, and cp.async copies
-//     when it is waited for, not before.
+//   - shared memory starts as NaN, a write behind its end ends the process as a misaligned address
+//     does, and cp.async copies when it is waited for, not before.
 //
 // What it cannot find: errors in the few lines of PTX that it replaces (device/ptx.cuh), limits of
 // registers, and whatever the memory model allows beyond reordering at meeting points.
@@ -56,6 +56,9 @@ struct Site {
   friend bool operator==(const Site&, const Site&) = default;
 };
 void warp_collective(const Site& site, void* data, WarpOperation perform);
+
+/// Ends the process unless the address is a multiple of 16, which the instruction asks for.
+void require_alignment(const void* address, const char* instruction);
 
 /// cp.async: queued, committed as a group, done when waited for.
 void queue_copy(void* target, const void* source, size_t num_bytes, size_t num_zero_bytes);

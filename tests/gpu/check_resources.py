@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares what ptxas says of every CUDA kernel with a committed table.
+"""Compares what ptxas said of every CUDA kernel when it was built with a committed table.
 
 A kernel fails that spills, that uses more registers or stack than the table says, that the table
 does not know, or that the table knows and the build lacks. --update writes the table anew.
@@ -8,9 +8,7 @@ does not know, or that the table knows and the build lacks. --update writes the 
 """
 
 import argparse
-import concurrent.futures
 import json
-import os
 import pathlib
 import re
 import shlex
@@ -47,34 +45,24 @@ def demangle(names):
     return readable
 
 
-def report_of(command):
-    """ptxas's words for one compile command, whose object file is thrown away."""
-    words = shlex.split(command["command"])
-    if "ccache" in words[0]:
-        words = words[1:]
-    words[words.index("-o") + 1] = os.devnull
-    words[words.index("-c")] = "-fatbin"  # no code for the host: half of the time
-    done = subprocess.run([*words, "-Xptxas", "-v"], cwd=command["directory"], capture_output=True,
-                          text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{command['file']}: {done.stderr}")
-    return pathlib.Path(command["file"]).stem, parse(done.stderr)
-
-
 def measure(build_dir):
     commands = json.loads((pathlib.Path(build_dir) / "compile_commands.json").read_text())
     # The emulated device compiles the same sources with the host's compiler.
-    sources = [c for c in commands
-               if c["file"].endswith(".cu") and any("nvcc" in w for w in c["command"].split()[:2])]
+    sources = [c for c in commands if c["file"].endswith(".cu") and "nvcc" in c["command"]]
     if not sources:
         sys.exit(f"{build_dir} compiles no CUDA source; configure it with -DQUIRE_CUDA=ON")
     kernels = {}
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for stem, found in pool.map(report_of, sources):
-            for arch, entries in found.items():
-                names = demangle(list(entries))
-                for mangled, figures in entries.items():
-                    kernels.setdefault(arch, {})[f"{stem}: {names[mangled]}"] = figures
+    for source in sources:
+        words = shlex.split(source["command"])
+        target = pathlib.Path(source["directory"], words[words.index("-o") + 1])
+        report = target.with_name(f"{target.name}.ptxas")  # scripts/keep_ptxas_report.py
+        if not report.exists():
+            sys.exit(f"{report} is missing: build quire_kernels_cuda")
+        stem = pathlib.Path(source["file"]).stem
+        for arch, entries in parse(report.read_text(encoding="utf-8")).items():
+            names = demangle(list(entries))
+            for mangled, figures in entries.items():
+                kernels.setdefault(arch, {})[f"{stem}: {names[mangled]}"] = figures
     return {arch: dict(sorted(entries.items())) for arch, entries in sorted(kernels.items())}
 
 

@@ -12,6 +12,8 @@ namespace quire::cuda::ptx {
 inline unsigned char* dynamic_shared_memory() { return emulator::dynamic_shared_memory(); }
 
 inline void copy_async_16(void* shared, const void* global, bool is_valid) {
+  emulator::require_alignment(shared, "cp.async");
+  emulator::require_alignment(global, "cp.async");
   emulator::queue_copy(shared, global, is_valid ? 16 : 0, is_valid ? 0 : 16);
 }
 inline void commit_copies() { emulator::commit_copies(); }
@@ -32,6 +34,7 @@ inline uint32_t pair_of(uint16_t low, uint16_t high) {
 /// Four 8x8 matrices of 16-bit elements; lane l gives row l % 8 of matrix l / 8. Thread t receives
 /// of each matrix the elements 2 * (t % 4) and + 1 of row t / 4.
 inline void load_matrices(uint32_t (&result)[4], const void* row) {
+  emulator::require_alignment(row, "ldmatrix");
   MatrixLoad mine{row, result};
   emulator::warp_collective({"ldmatrix", 0}, &mine, [](void* const* lanes) {
     for (int t = 0; t < 32; ++t) {
@@ -47,6 +50,7 @@ inline void load_matrices(uint32_t (&result)[4], const void* row) {
 
 /// The same with each matrix transposed: elements 2 * (t % 4) and + 1 of its column t / 4.
 inline void load_matrices_transposed(uint32_t (&result)[4], const void* row) {
+  emulator::require_alignment(row, "ldmatrix");
   MatrixLoad mine{row, result};
   emulator::warp_collective({"ldmatrix.trans", 0}, &mine, [](void* const* lanes) {
     for (int t = 0; t < 32; ++t) {
@@ -145,11 +149,13 @@ struct alignas(16) Words16 {
 };
 
 inline Words16 load_shared_16(const void* shared) {
+  emulator::require_alignment(shared, "ld.shared.v4");
   Words16 value;
   std::memcpy(&value, shared, sizeof value);
   return value;
 }
 inline void store_shared_16(void* shared, const Words16& value) {
+  emulator::require_alignment(shared, "st.shared.v4");
   std::memcpy(shared, &value, sizeof value);
 }
 
