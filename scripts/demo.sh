@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From a fresh Debian 12 to an answer over a long document, through HTTP.
 #
-#   scripts/demo.sh                                   131,072 tokens with twelve planted facts
+#   scripts/demo.sh                                   a million tokens with twelve planted facts; where
+#                                                     memory is short, the largest power of two that fits
 #   scripts/demo.sh --tokens N                        another length
 #   scripts/demo.sh --document FILE --question "…"    your own document and question
 #   scripts/demo.sh --serve                           leave the server running afterwards
@@ -12,16 +13,23 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 serve=no
+tokens=
+has_document=no
 client_args=()
 while [ "$#" -gt 0 ]; do
   case "$1" in
     --serve) serve=yes ;;
-    --help | -h) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    --help | -h) sed -n '2,11p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     --document)
       [ -r "${2:-}" ] || { echo "cannot read the document '${2:-}'" >&2; exit 2; }
+      has_document=yes
       client_args+=(--document "$2"); shift ;;
     --tokens | --question | --facts | --seed)
       [ "$#" -ge 2 ] || { echo "$1 needs a value" >&2; exit 2; }
+      if [ "$1" = --tokens ]; then
+        case "$2" in '' | *[!0-9]*) echo "--tokens needs a number" >&2; exit 2 ;; esac
+        tokens=$2
+      fi
       client_args+=("$1" "$2"); shift ;;
     *) echo "unknown argument '$1'; see --help" >&2; exit 2 ;;
   esac
@@ -30,6 +38,33 @@ done
 
 scripts/install_packages.sh
 scripts/build.sh release quire
+
+# Weights, scratch and the text take 256 MiB; the KV cache takes 2 KiB a token, and an eighth more
+# for its summaries and for the questions.
+kv_cache_mib() { echo $((64 + $1 * 9 / 4096)); }
+needed_mib() { echo $((256 + $(kv_cache_mib "$1"))); }
+free_mib() {
+  local free limit used
+  free=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
+  limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null || echo max)
+  used=$(cat /sys/fs/cgroup/memory.current 2>/dev/null || echo 0)
+  if [ "$limit" != max ] && [ $(((limit - used) / 1048576)) -lt "$free" ]; then
+    free=$(((limit - used) / 1048576))
+  fi
+  echo "$free"
+}
+
+if [ "$has_document" = no ]; then
+  if [ -z "$tokens" ]; then
+    tokens=1048576
+    while [ "$tokens" -gt 4096 ] && [ "$(needed_mib "$tokens")" -gt "$(free_mib)" ]; do
+      tokens=$((tokens / 2))
+    done
+    client_args+=(--tokens "$tokens")
+  fi
+  echo "a document of $tokens tokens needs $(needed_mib "$tokens") MiB of memory; $(free_mib) MiB are free"
+  export QUIRE_KV_CACHE_MEMORY=${QUIRE_KV_CACHE_MEMORY:-$(kv_cache_mib "$tokens")MiB}
+fi
 
 port=${QUIRE_PORT:-8000}
 log=build/demo/server.log

@@ -166,7 +166,7 @@ def ask_own(client, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--tokens", type=int, default=131072, help="length of the document")
+    parser.add_argument("--tokens", type=int, default=1 << 20, help="length of the document")
     parser.add_argument("--facts", type=int, default=12, help="facts to plant and to ask about")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--cache-dir", default="build/demo")
