@@ -32,7 +32,8 @@ constexpr IntRange kTopK{1, 1 << 16};
 constexpr IntRange kStageFrom{1, INT32_MAX};
 constexpr IntRange kStageTopK{0, kTopK.max};  // 0: absent
 constexpr IntRange kGroup{2, SelectionSchedule::kMaxGroup};
-constexpr double kMaxRopeTheta = 1e15;
+// A model for very long contexts wants dimensions that hardly turn over all of its positions.
+constexpr double kMaxRopeTheta = 1e30;
 
 /// A field that changes the mathematics, with the only value that this code computes.
 struct FixedField {

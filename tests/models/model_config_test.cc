@@ -34,11 +34,8 @@ std::string error_of(const std::string& text) {
   return load_error_of([&] { parse_model_config(text, "config.json"); });
 }
 
-const std::filesystem::path kBundledModel =
-    std::filesystem::path(QUIRE_SOURCE_DIR) / "models" / "quire-4m";
-
 TEST_CASE("the bundled model's config.json is read completely") {
-  const ModelConfig config = load_model_config(kBundledModel);
+  const ModelConfig config = load_model_config(QUIRE_BUNDLED_MODEL);
   CHECK(config.architecture == "LlamaForCausalLM");
   CHECK(config.head_dim == 64);
   CHECK(config.group_size() == 2);
@@ -58,6 +55,14 @@ TEST_CASE("rotation frequencies are theta^(-2i / head_dim)") {
   CHECK(frequencies[0] == 1.0);
   CHECK(frequencies[1] == Approx(0.1).epsilon(1e-15));
   CHECK(frequencies[3] == Approx(1e-3).epsilon(1e-15));
+}
+
+TEST_CASE("rope_theta may be so large that most dimensions stand still over millions of tokens") {
+  const ModelConfig config = parse_model_config(config_with("rope_theta", "1e30"), "config.json");
+  CHECK(config.rope_theta == 1e30);
+  const double slowest = config.inv_freq().back();
+  CHECK(slowest == Approx(std::pow(1e30, -6.0 / 8)).epsilon(1e-12));
+  CHECK_THAT(error_of(config_with("rope_theta", "1e31")), Contains("'rope_theta'"));
 }
 
 TEST_CASE("absent fields take their Hugging Face defaults") {

@@ -1,0 +1,637 @@
+"""Invented facts: names, attributes, values, and the phrasings in which they are told and asked.
+
+Every pool has a training part and a held-out part (`split`), which training never sees.
+"""
+
+import collections
+import dataclasses
+import random
+import re
+import zlib
+
+TRAIN, HELD_OUT = "train", "held_out"
+
+ONSETS = "b c d f g h j k l m n p r s t v w z br cr dr gr kr tr st sk pl fl gl sh th ch".split()
+VOWELS = "a e i o u ai ea ou".split()
+CODAS = "n r l s m t x nd rk th".split()
+
+PLACES = {
+    TRAIN: """station office project vault museum hotel laboratory village bridge library river team
+        server ship factory school harbour tower garden theatre hospital market warehouse mine
+        airport archive observatory bakery""".split(),
+    HELD_OUT: "lighthouse clinic stadium depot monastery quarry".split(),
+}
+ATTRIBUTES = {
+    TRAIN: [
+        "access code",
+        "budget",
+        "serial number",
+        "room number",
+        "launch year",
+        "population",
+        "account number",
+        "ticket price",
+        "flight number",
+        "locker number",
+        "batch number",
+        "reference number",
+        "phone number",
+        "invoice number",
+        "passcode",
+        "temperature",
+        "length",
+        "weight",
+        "altitude",
+        "capacity",
+        "license number",
+        "postal code",
+        "opening date",
+        "motto",
+        "code name",
+        "password",
+        "colour",
+        "version",
+        "port number",
+        "contract number",
+        "depth",
+        "expiry date",
+    ],
+    HELD_OUT: ["case number", "closing date", "call sign", "inventory number", "tax number"],
+}
+MONTHS = """January February March April May June July August September October November
+    December""".split()
+WORDS = {
+    TRAIN: """red blue green black white silver golden purple orange yellow amber violet crimson
+        falcon river stone winter summer autumn spring north south east west iron copper marble
+        glass paper cotton velvet thunder lightning ocean island valley forest meadow garden
+        mountain desert canyon harbour lantern mirror hammer anchor compass ladder bucket basket
+        candle feather shadow whisper echo signal beacon rocket comet planet galaxy crystal diamond
+        emerald ruby pearl cedar maple willow birch tiger wolf raven eagle sparrow dolphin turtle
+        rabbit badger otter honey pepper ginger lemon apple cherry walnut bread butter sugar salt
+        silent ancient hidden broken frozen gentle bright quiet hollow distant clever brave lucky
+        simple royal rapid steady narrow double final open early late sweet bitter heavy light
+        small great long short soft sharp cold warm deep high wild calm proud young""".split(),
+    HELD_OUT: """scarlet heron glacier tundra saddle kettle almond walrus jasper cobalt humble
+        rusty swift noble dusty""".split(),
+}
+
+# A sentence is an opening, a core and a close. In a core the value stands behind its attribute and
+# its entity, because a key is made of what precedes it; and a word or a sign stands behind each of
+# the two, because there it is gathered.
+OPENINGS = {
+    TRAIN: [
+        "",
+        "Note that",
+        "Note:",
+        "Remember that",
+        "Remember:",
+        "According to the records,",
+        "According to {n},",
+        "It was noted that",
+        "Everybody here knows that",
+        "As you may know,",
+        "Since last year,",
+        "For the record,",
+        "In fact,",
+        "Officially,",
+        "Reminder:",
+        "We know that",
+        "{n} says that",
+        "{n} wrote:",
+        "The report says that",
+        "By the way,",
+        "At the moment,",
+        "It is said that",
+        "On page {d},",
+        "In the year {y},",
+        "{w} {w}:",
+        "{w} {w} {w},",
+        "The {w} says that",
+        "(From the {w} of {n})",
+        "It turned out that",
+        "Today {n} confirmed it:",
+        "One more thing:",
+        "Please note:",
+        "As of {y},",
+        "Since {y},",
+        "It is a fact that",
+        "Somebody told {n} that",
+        "{n} was told that",
+        "You can read that",
+        "In {w} {w},",
+        "After the {w},",
+        "-",
+        "*",
+        "({d})",
+        "{d}.",
+    ],
+    HELD_OUT: ["", "We were told that", "One reads that", "Last week {n} confirmed that"],
+}
+TOLD = {
+    TRAIN: [
+        "the {a} of {e} is {v}",
+        "the {a} of {e} is {v}",
+        "the {a} of {e} is {v}",
+        "the {a} of {e} is {v}",
+        "the {a} of {e} was {v}",
+        "the {a} of {e} now is {v}",
+        "the {a} of {e}: {v}",
+        "the {a} of {e} equals {v}",
+        "the {a} of {e} remains {v}",
+        "the {a} of {e} reads {v}",
+        "the {a} of {e} has been set to {v}",
+        "the {a} of {e} has become {v}",
+        "the {a} of {e} would be {v}",
+        "the {a} of {e}, as recorded, is {v}",
+        "the {a} of {e} turned out to be {v}",
+        "{e}: the {a} is {v}",
+        "{e}: {a}: {v}",
+        "{e}, {a}: {v}",
+        "{e} ({a}: {v})",
+        "{e} has the {a}: {v}",
+        "{e} has a {a} of {v}",
+        "{e} comes with the {a}: {v}",
+        "{e} is listed with a {a} of {v}",
+        "{e}, whose {a} is {v}, is well known",
+        "{e} and its {a}, {v}, were mentioned",
+        "for {e}, the {a} is {v}",
+        "for {e} the {a} was {v}",
+        "as for {e}, its {a} is {v}",
+        "at {e}, the {a} is {v}",
+        "in {e}, the {a} is {v}",
+        "about {e} we learn that its {a} is {v}",
+        "with {e} goes the {a}: {v}",
+        "concerning {e}, the {a} stated is {v}",
+        "the {a} that belongs to {e} is {v}",
+        "the {a} belonging to {e} is {v}",
+        "the {a} assigned to {e} is {v}",
+        "the {a} given to {e} was {v}",
+        "the {a} recorded under {e} is {v}",
+        "the {a} that {e} has is {v}",
+        "the {a} at {e} is {v}",
+        "the {a} from {e} is {v}",
+        "the {a} held by {e} is {v}",
+        "the {a} used by {e} is {v}",
+        "the {a} found at {e} was {v}",
+        "the {a} kept in {e} is {v}",
+        "the {a} noted beside {e} reads {v}",
+        "the {a} announced by {e} was {v}",
+        "the {a} registered to {e} is {v}",
+        "the {a} quoted by {e} came to {v}",
+        "the {a} known to {e} is {v}",
+        "the {a}, according to {e}, is {v}",
+        "the {a}, in {e} at least, is {v}",
+        "the {a} ({e}) is {v}",
+        "the {a} [{e}]: {v}",
+        "the {a}, {e}: {v}",
+        "the correct {a} of {e} is {v}",
+        "the current {a} of {e} is {v}",
+        "the official {a} of {e} is {v}",
+        "the {a} of {e}, {w} or not, is {v}",
+        "the {a} of {e}, which {w} {w}, is {v}",
+        "the {a} of {e}, as {n} wrote, is {v}",
+        "the {a} of {e} is, as always, {v}",
+        "the {a} of {e} is said to be {v}",
+        "the {a} of {e} is given as {v}",
+        "the {a} of {e} is not {w} but {v}",
+        "the {a} of {e} can only be {v}",
+        "the {a} of {e} has long been {v}",
+        "the {a} of {e} used to be {v}",
+        "the {a} of {e} shows {v}",
+        "the {a} of {e} - {v}",
+        "the {a} of {e} = {v}",
+        "the {a} of {e} -> {v}",
+        "{e}'s {a} is {v}",
+        "{e}'s {a}: {v}",
+        "{e}'s {a} was {v}",
+        "{e} | {a} | {v}",
+        "{e} - {a} - {v}",
+        "{e}; {a}; {v}",
+        "{e} [{a}: {v}]",
+        "{e}, with a {a} of {v}, is {w}",
+        "{e}, with the {a} {v}, was {w}",
+        "{e}, its {a} being {v}, is {w}",
+        "{e} has for its {a} the {w} {v}",
+        "{e} keeps as its {a}: {v}",
+        "{e} uses the {a} {v}",
+        "{e} reported a {a} of {v}",
+        "{e} gives its {a} as {v}",
+        "{e} lists its {a} as {v}",
+        "{e} announced its {a}: {v}",
+        "{e} was founded with the {a} {v}",
+        "{e} became famous by its {a}: {v}",
+        "{e} is proud of its {a}, namely {v}",
+        "{e} is mentioned with its {a}, that is {v}",
+        "{e} is {w}, and its {a} is {v}",
+        "{e} has many {w}; its {a} is {v}",
+        "{e} and the {a} that it has, {v}",
+        "to {e} belongs the {a}: {v}",
+        "to {e} we assign the {a} {v}",
+        "on {e} one finds the {a}: {v}",
+        "of {e} it is known that the {a} is {v}",
+        "under {e}, the {a} listed is {v}",
+        "when you ask about {e}, the {a} is {v}",
+        "if you visit {e}, remember its {a}: {v}",
+        "whoever knows {e} knows its {a}: {v}",
+        "{n} went to {e}, where the {a} is {v}",
+        "{n} told {n} about {e}: its {a} is {v}",
+        "{n} looked at {e} and wrote down the {a}: {v}",
+        "there is {e}, and there is its {a}, {v}",
+        "regard {e}: here the {a} is {v}",
+        "take {e}; the {a} there is {v}",
+        "once more {e}: {a} {v}",
+        "nobody at {e} forgets the {a}, {v}",
+        "people say of {e} that its {a} is {v}",
+        "a look at {e} shows that its {a} is {v}",
+        "its {a} makes {e} {w}: {v}",
+        "with its {a}, {e} has {v}",
+        "as its {a}, {e} has {v}",
+        "a {a} was given to {e}: {v}",
+        "some {a} belongs to {e}, and that is {v}",
+        "what {e} has as its {a} is {v}",
+        "what the {a} of {e} says is {v}",
+        "for the {a} of {e}, write {v}",
+        "for the {a} of {e} we found {v}",
+        "about the {a} of {e}: {v}",
+        "as {a} of {e} we have {v}",
+        "set the {a} of {e} to {v}",
+        "they changed the {a} of {e} to {v}",
+        "{n} set the {a} of {e} to {v}",
+    ],
+    HELD_OUT: [
+        "the {a} of {e} is {v}",
+        "in the case of {e}, the {a} is {v}",
+        "the {a} for {e} is {v}",
+        "{e} is known for its {a}, which is {v}",
+    ],
+}
+CLOSES = {
+    TRAIN: [
+        *[".", ".", ".", ".", "."],
+        ";",
+        "!",
+        ", and nothing else.",
+        ", as everyone knows.",
+        ", according to {n}.",
+        " at present.",
+        ", by the way.",
+        " (see page {d}).",
+        ", {w} {w} {w}.",
+        " in the {w}.",
+        " since {y}.",
+        ", so they say.",
+        ", {n} said.",
+        ", as it was before.",
+        " now.",
+        " again.",
+        "?",
+        " - {w} {w}.",
+        " ({w}).",
+        ", or so {n} thinks.",
+        ", while {w} {w} {w}.",
+    ],
+    HELD_OUT: [".", ".", ", it seems."],
+}
+ASKED = {
+    TRAIN: [
+        "What is the {a} of {e}?",
+        "What is the {a} of {e}?",
+        "What is the {a} of {e}?",
+        "What was the {a} of {e}?",
+        "What's the {a} of {e}?",
+        "Tell me the {a} of {e}.",
+        "Find the {a} of {e}.",
+        "Please look up the {a} of {e}.",
+        "Which {a} does {e} have?",
+        "What does the document say about the {a} of {e}?",
+        "What does the text give as the {a} of {e}?",
+        "{e}: what is the {a}?",
+        "{e}, {a}?",
+        "For {e}, what is the {a}?",
+        "Do you know the {a} of {e}?",
+        "I need the {a} of {e}.",
+        "I need to know {e} and its {a}.",
+        "Can you tell me the {a} of {e}?",
+        "Can you find the {a} of {e} in the text?",
+        "Give me the {a} of {e}, please.",
+        "What {a} does {e} have?",
+        "About {e}: which {a} is stated?",
+        "As to {e}, what is the {a}?",
+        "In {e}, what is the {a}?",
+        "How is the {a} of {e} stated?",
+        "I would like to know the {a} of {e}.",
+        "Look for {e} and report its {a}.",
+        "Look at {e}. What is its {a}?",
+        "Say what the {a} of {e} is.",
+        "State the {a} of {e}!",
+        "The {a} of {e}?",
+        "The {a} of {e}, please.",
+        "Is the {a} of {e} known?",
+        "Is there a {a} for {e}?",
+        "{n} asks for the {a} of {e}.",
+        "{n} wants to know: what is the {a} of {e}?",
+        "We are looking for the {a} of {e}.",
+        "According to the text, what is the {a} of {e}?",
+        "What is the {a} that belongs to {e}?",
+        "Which {a} belongs to {e}?",
+        "{w} {w}: what is the {a} of {e}?",
+        "Concerning {e}, which is the {a}?",
+        "Remind me: what is the {a} of {e}?",
+        "Could you look up the {a} of {e}?",
+        "Could you tell me which {a} {e} has?",
+        "Would you find the {a} of {e} for me?",
+        "Somebody asked about {e}: what is its {a}?",
+        "We talked about {e}. Which {a} was it?",
+        "There is something about {e}. What is the {a}?",
+        "Have you seen the {a} of {e}?",
+        "{e}'s {a}?",
+        "What is {e}'s {a}?",
+        "Tell me {e}'s {a}.",
+        "{a} of {e}?",
+        "{e} - {a}?",
+        "The {a}, {e}?",
+        "What {a} is known of {e}?",
+        "What {a} was reported by {e}?",
+        "Which {a} is noted at {e}?",
+        "Which is the {a} given under {e}?",
+        "Where {e} is mentioned, what is the {a}?",
+        "When it comes to {e}, what is the {a}?",
+        "Now {e}: the {a}?",
+        "With respect to {e}, give the {a}.",
+        "Look up {e}; I want the {a}.",
+        "Take {e} and name its {a}.",
+        "I read about {e}. I forgot its {a}.",
+        "I forgot the {a} of {e}.",
+        "Help me with the {a} of {e}.",
+        "One question: the {a} of {e}?",
+        "Search for {e} and tell me its {a}.",
+        "{n} mentioned {e}. What was the {a}?",
+        "{n} forgot the {a} of {e}.",
+        "How about the {a} of {e}?",
+        "And the {a} of {e}?",
+        "Next: {e}, its {a}.",
+    ],
+    HELD_OUT: [
+        "What is the {a} of {e}?",
+        "Could you give me the {a} of {e}?",
+        "What {a} is given for {e}?",
+        "Regarding {e}, what is its {a}?",
+        "Somebody mentioned {e}; remind me of the {a}.",
+    ],
+}
+# Phrasings put together of parts, and of any words: from a list alone the model learns the list.
+BEFORE = [
+    *["for", "at", "in", "as for", "with", "next to", "under", "when it comes to", "see"],
+    *["the {w} of", "{w} {w}:", "{w} by", "we {w}", "{n} {w}", "they say about", "{w}, {w}"],
+]
+ATTRIBUTE_ENTITY = [
+    *["of", "of", "at", "in", "with", "by", "from", "under", "near", "behind", "and"],
+    *["that goes with", "which belongs to", "set by", "as in", "{w}", "{w} {w}"],
+]
+ENTITY_ATTRIBUTE = [
+    *[", the", ": the", " has the", " has as its", " shows its", " with its", " and the", " - the"],
+    *[" {w} its", " {w} a", " is {w} by its", ", {w} {w}, has the", " {w} {w} the"],
+]
+TO_VALUE = [
+    *[" is", " is", ":", " was", " =", ", namely", " of", " being", " stands at", " comes to"],
+    *[" -", " must be", " is still", ", that is", " (now)", " is {w}", ", {w}, is"],
+    *[" {w}", " {w} {w}"],
+]
+ASKING = [
+    *["what is", "give", "tell us", "which is", "find", "name", "do we have"],
+    *["{w} {w}", "{n} {w}"],
+]
+
+ANSWER = "The {a} of {e} is {v}."
+ABSENT = "not in the document"  # stands where the value would
+
+# Two hops: a link sentence names the entity that a fact is about.
+LINKS = [
+    ("keeps", "that {p} keeps"),
+    ("owns", "that {p} owns"),
+    ("runs", "that {p} runs"),
+    ("visited", "that {p} visited"),
+    ("built", "that {p} built"),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fact:
+    attribute: str
+    entity: str
+    value: str
+
+    def fill(self, template: str) -> str:
+        text = template.format(a=self.attribute, e=self.entity, v=self.value)
+        return text[0].upper() + text[1:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    person: str
+    verb: str
+    which: str
+    entity: str  # "the Zelk vault"
+
+    def sentence(self) -> str:
+        return f"{self.person} {self.verb} {self.entity}."
+
+    def question(self, attribute: str) -> str:
+        place = self.entity.split()[-1]
+        return f"What is the {attribute} of the {place} {self.which.format(p=self.person)}?"
+
+    def answer(self, fact: Fact) -> str:
+        return f"{self.sentence()} {fact.fill(ANSWER)}"
+
+
+# Words of the filler, for attributes and places that are in no list; see use_words. Without them a
+# model learns the lists, and answers a new attribute with one that it knows.
+_words: list[str] = []
+
+
+def use_words(text: str, count: int = 4000) -> None:
+    """Takes the commonest plain words of a text, less those of the held-out pools."""
+    held = " ".join([*ATTRIBUTES[HELD_OUT], *PLACES[HELD_OUT], *WORDS[HELD_OUT]]).split()
+    common = collections.Counter(re.findall(r"\b[a-z]{4,10}\b", text)).most_common(count)
+    _words[:] = [word for word, _ in common if word not in held]
+
+
+def word(rng: random.Random) -> str:
+    """A common word, or one time in four an invented one, of pieces in any order."""
+    return rng.choice(_words) if rng.random() < 0.75 else name(rng, TRAIN).lower()
+
+
+def attribute(rng: random.Random, split: str) -> str:
+    if not _words or split != TRAIN or rng.random() < 0.4:
+        return rng.choice(ATTRIBUTES[split])
+    if rng.random() < 0.4:
+        return word(rng)
+    last = word(rng) if rng.random() < 0.4 else rng.choice(ATTRIBUTES[split]).split()[-1]
+    return f"{word(rng)} {last}"
+
+
+def place(rng: random.Random, split: str) -> str:
+    if not _words or split != TRAIN or rng.random() < 0.5:
+        return rng.choice(PLACES[split])
+    return word(rng)
+
+
+def words(rng: random.Random) -> str:
+    """A common word, for what stands around a fact."""
+    return rng.choice(_words or WORDS[TRAIN])
+
+
+def dressed(rng: random.Random, template: str, split: str = TRAIN) -> str:
+    """The names, numbers and words that have nothing to do with the fact."""
+    for slot, make in (
+        ("{n}", lambda: name(rng, split)),
+        ("{d}", lambda: str(rng.randrange(1, 999))),
+        ("{y}", lambda: str(rng.randrange(1700, 2100))),
+        ("{w}", lambda: words(rng)),
+    ):
+        while slot in template:
+            template = template.replace(slot, make(), 1)
+    return template
+
+
+def composed(rng: random.Random) -> str:
+    """The core of a statement, of parts that no list has together."""
+    if rng.random() < 0.5:
+        start = "the {a} " + rng.choice(ATTRIBUTE_ENTITY) + " {e}"
+    else:
+        before = rng.choice(BEFORE) + " " if rng.random() < 0.5 else ""
+        start = before + "{e}" + rng.choice(ENTITY_ATTRIBUTE) + " {a}"
+    return start + rng.choice(TO_VALUE) + " {v}"
+
+
+def composed_question(rng: random.Random) -> str:
+    asking = rng.choice(ASKING)
+    if rng.random() < 0.5:
+        return f"{asking} the {{a}} {rng.choice(ATTRIBUTE_ENTITY)} {{e}}?"
+    between, article = rng.choice((",", ":", ";", ".", ", {w}")), rng.choice(("the", "its"))
+    return f"{rng.choice(BEFORE)} {{e}}{between} {asking} {article} {{a}}?"
+
+
+def told(rng: random.Random, split: str) -> str:
+    """A phrasing of a statement: a template of {a}, {e} and {v}."""
+    plain = rng.random() < 0.3
+    opening = "" if plain else rng.choice(OPENINGS[split])
+    close = "." if plain else rng.choice(CLOSES[split])
+    core = rng.choice(TOLD[split])
+    if split == TRAIN and rng.random() < 0.25:
+        core = composed(rng)
+    return dressed(rng, f"{opening} {core}{close}".strip(), split)
+
+
+def asked(rng: random.Random, split: str) -> str:
+    own = split == TRAIN and rng.random() < 0.25
+    return dressed(rng, composed_question(rng) if own else rng.choice(ASKED[split]), split)
+
+
+def syllable(rng: random.Random) -> str:
+    coda = rng.choice(CODAS) if rng.random() < 0.35 else ""
+    return rng.choice(ONSETS) + rng.choice(VOWELS) + coda
+
+
+def pool_of(title: str) -> str:
+    """The split that a name belongs to: one name in eight is held out."""
+    return HELD_OUT if zlib.crc32(title.encode()) % 8 == 0 else TRAIN
+
+
+def name(rng: random.Random, split: str) -> str:
+    while True:
+        parts = (syllable(rng) for _ in range(rng.choice((1, 2, 2, 2, 3))))
+        title = "".join(parts).capitalize()
+        if pool_of(title) == split:
+            return title
+
+
+def near_name(rng: random.Random, other: str, split: str) -> str:
+    """A name that shares most letters with another one."""
+    letters = other.lower()
+    while True:
+        if rng.random() < 0.5:
+            title = letters[: max(2, len(letters) - 3)] + syllable(rng)
+        else:
+            title = syllable(rng) + letters[-max(2, len(letters) - 3) :]
+        if pool_of(title.capitalize()) == split:
+            return title.capitalize()
+
+
+def entity(
+    rng: random.Random, split: str, places: list[str], title: str | None = None
+) -> str:
+    title = title or name(rng, split)
+    where = rng.choice(places) if places else place(rng, split)
+    kind = rng.random()
+    if kind < 0.75:
+        return f"the {title} {where}"
+    if kind < 0.85:
+        return f"{title} {where}"
+    return title if kind < 0.93 else f"{title} {name(rng, split)}"
+
+
+def value(rng: random.Random, split: str) -> str:
+    kind = rng.random()
+    if kind < 0.6:
+        digits = rng.randrange(2, 7)
+        return str(rng.randrange(10 ** (digits - 1), 10**digits))
+    if kind < 0.7:
+        letters = "".join(rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(rng.choice((1, 2))))
+        return f"{letters}-{rng.randrange(10, 10 ** rng.randrange(2, 5))}"
+    if kind < 0.8:
+        return f"{rng.randrange(1, 29)} {rng.choice(MONTHS)} {rng.randrange(1700, 2100)}"
+    count, listed = rng.choice((1, 1, 2, 3)), not _words or split != TRAIN or rng.random() < 0.5
+    return " ".join(rng.choice(WORDS[split]) if listed else word(rng) for _ in range(count))
+
+
+def make_facts(rng: random.Random, count: int, split: str) -> list[Fact]:
+    """Distinct facts; many share an entity, a name, a place or most letters of a name.
+
+    In two documents of three, attributes and places are few, so that every fact has rivals.
+    """
+    facts: list[Fact] = []
+    seen: set[tuple[str, str]] = set()
+    few = rng.choice((1, 2, 3, 5, 8, 0, 0, 0, 0))
+    what_pool = [attribute(rng, split) for _ in range(few)]
+    few = rng.choice((1, 2, 3, 5, 8, 0, 0, 0, 0))
+    where_pool = [place(rng, split) for _ in range(few)]
+    while len(facts) < count:
+        what = rng.choice(what_pool) if what_pool else attribute(rng, split)
+        kind = rng.random() if facts else 1.0
+        other = rng.choice(facts) if facts else None
+        if kind < 0.12:  # the same entity, another attribute
+            who, what = other.entity, attribute(rng, split)
+        elif kind < 0.2 and " " in other.entity:  # the same name, another place
+            who = entity(rng, split, [], next(w for w in other.entity.split() if w[0].isupper()))
+        elif kind < 0.4:  # nearly the same name, the same attribute and place
+            parts = other.entity.split()
+            at = next(i for i, word in enumerate(parts) if word[0].isupper())
+            parts[at] = near_name(rng, parts[at], split)
+            who, what = " ".join(parts), other.attribute
+        else:
+            who = entity(rng, split, where_pool)
+        if (who.lower(), what) not in seen:
+            seen.add((who.lower(), what))
+            facts.append(Fact(what, who, value(rng, split)))
+    return facts
+
+
+def make_links(
+    rng: random.Random, facts: list[Fact], count: int, split: str
+) -> list[tuple[Link, Fact]]:
+    """Persons tied to entities of the form "the Name place", one fact chosen for each."""
+    usable = [fact for fact in facts if fact.entity.startswith("the ")]
+    chosen = rng.sample(usable, min(count, len(usable)))
+    return [(Link(name(rng, split), *rng.choice(LINKS), fact.entity), fact) for fact in chosen]
+
+
+def make_absent(rng: random.Random, known: list[Fact], split: str) -> Fact:
+    """What no fact says, or hardly any: the caller looks whether one does."""
+    other = rng.choice(known)
+    if rng.random() < 0.4:  # an entity of the document, another attribute
+        return dataclasses.replace(other, attribute=attribute(rng, split), value=ABSENT)
+    fact = make_facts(rng, 2, split)[1]
+    if rng.random() < 0.5:
+        fact = dataclasses.replace(fact, attribute=other.attribute)
+    return dataclasses.replace(fact, value=ABSENT)

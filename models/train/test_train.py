@@ -1,0 +1,78 @@
+"""pytest models/train: the operator against a dense product, the labels, the exported names."""
+
+import pathlib
+import random
+
+import pytest
+import torch
+
+import facts
+from attention import centroids, masked_attention, select, sparse_attention
+from export import hugging_face_name
+from model import Bank, Config, Model, rope_table, rotate
+
+
+def test_sparse_attention_matches_dense_product():
+    torch.manual_seed(0)
+    block, weights = 32, torch.randn(2, 256, 4, 64)
+    inputs = [
+        torch.randn(2, 256, heads, 64).bfloat16().float().requires_grad_() for heads in (4, 2, 2)
+    ]
+    sel = select(inputs[0].detach(), centroids(inputs[1].detach(), block), block, 4, None)
+    results = []
+    for attend in (sparse_attention, masked_attention):
+        out, lse = attend(*inputs, sel, block)
+        results.append(
+            [out, lse, *torch.autograd.grad((out * weights).sum() + lse.sin().sum(), inputs)]
+        )
+    for fast, exact in zip(*results):
+        assert (fast - exact).norm() < 0.01 * exact.norm()
+
+
+def test_selection_keeps_top_k_and_never_looks_ahead():
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 512, 2, 64), torch.randn(1, 512, 1, 64)
+    sel = select(q, centroids(k, 32), 32, 4, None)
+    own = torch.arange(512) // 32
+    assert torch.equal(sel.sum(-1), own.clamp(max=3).expand(1, 2, -1))
+    assert not (sel & (torch.arange(16)[None] >= own[:, None])).any()
+
+
+def test_bank_has_the_centroids_of_blocks_that_say_the_same():
+    config = Config(layers=1)
+    inputs, weight = torch.randn(1, 8, config.dim), torch.randn(config.head_dim, config.dim)
+    bank, mean = Bank(config, (8, 8)), inputs.mean((0, 1))
+    bank.push(inputs, torch.tensor([False] * 4 + [True] * 4))
+    start = torch.arange(8) * 5000
+    bank.place(50_000, start[None])
+    place = start[:, None] + torch.arange(config.block)
+    cos, sin = (x[:, :, None] for x in rope_table(place, config))
+    keys = (inputs[0] @ weight.t())[:, None, None].expand(-1, config.block, 1, -1)
+    expected = centroids(rotate(keys, cos, sin), config.block)[:, 0, 0]
+    assert torch.allclose(bank.centroids(0, mean, weight, 1)[0], expected, atol=0.3)  # inputs in bf16
+    assert expected.std() > 10
+
+
+@pytest.mark.parametrize("split", [facts.TRAIN, facts.HELD_OUT])
+def test_facts_are_distinct_and_told_whole(split):
+    made = facts.make_facts(random.Random(1), 200, split)
+    assert len({(fact.entity.lower(), fact.attribute) for fact in made}) == 200
+    for fact in made:
+        rng = random.Random(fact.value)
+        for template in facts.TOLD[split] + [facts.composed(rng) for _ in range(5)]:
+            template = facts.dressed(rng, template)
+            assert fact.value in fact.fill(template)
+            assert fact.entity[1:] in fact.fill(template)
+
+
+def test_exported_names_are_those_of_a_llama():
+    names = {hugging_face_name(name) for name in Model(Config(vocab=8, layers=1)).state_dict()}
+    layer = "model.layers.0."
+    assert names == {
+        "model.embed_tokens.weight",
+        "model.norm.weight",
+        layer + "input_layernorm.weight",
+        layer + "post_attention_layernorm.weight",
+        *(layer + f"self_attn.{part}_proj.weight" for part in "qkvo"),
+        *(layer + f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")),
+    }
