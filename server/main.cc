@@ -76,9 +76,10 @@ void set_up_log(const std::string& level) {
 std::filesystem::path bundled_model() {
   std::error_code ignored;
   const auto binary = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  const auto installed = binary.parent_path().parent_path() / "share/quire/quire-4m";
-  return std::filesystem::exists(installed, ignored) ? installed
-                                                     : std::filesystem::path(QUIRE_BUNDLED_MODEL);
+  const std::filesystem::path in_source_tree = QUIRE_BUNDLED_MODEL;
+  const auto installed =
+      binary.parent_path().parent_path() / "share/quire" / in_source_tree.filename();
+  return std::filesystem::exists(installed, ignored) ? installed : in_source_tree;
 }
 
 /// Everything that serves, built in the order of its dependencies and taken down in reverse.

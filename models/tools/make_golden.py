@@ -2,7 +2,7 @@
 """Greedy tokens and logprobs of a model folder, computed from the written semantics alone.
 
     pip install numpy sentencepiece
-    python3 models/tools/make_golden.py models/quire-4m
+    python3 models/tools/make_golden.py models/quire-6m
 
 Reads golden_prompts.json beside this script, writes golden.json into the model folder. This is a second
 implementation on purpose: it shares no code with the C++ backends, follows MoBA's definition token by

@@ -179,7 +179,7 @@ def main():
     parser.add_argument("setup", choices=SETUPS, nargs="?")
     parser.add_argument("--quire", default=str(REPOSITORY / "build/release/server/quire"))
     parser.add_argument("--quire-flags", default="", help="more settings of the server")
-    parser.add_argument("--model", default=str(REPOSITORY / "models/quire-4m"))
+    parser.add_argument("--model", default=str(REPOSITORY / "models/quire-6m"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--server-with", default="taskset -c 0,1")
     parser.add_argument("--rounds", type=int, default=1, help="starts, each with its own facts")

@@ -23,12 +23,6 @@ namespace {
 
 constexpr int32_t kTokens = 512;  // rows of a prefill chunk
 
-ModelConfig bundled_config() {
-  ModelConfig config = shape_config("4,256,4,2,64,768,4096");
-  config.moba = MobaConfig{.block_size = 64, .top_k = 8};
-  return config;
-}
-
 MeteredBackend& backend() {
   static MeteredBackend metered = [] {
     const char* threads = std::getenv("QUIRE_BENCH_THREADS");
@@ -229,7 +223,7 @@ void register_shape(const std::string& name, const ModelConfig& c) {
 }  // namespace quire::bench
 
 int main(int argc, char** argv) {
-  quire::bench::register_shape("bundled", quire::bench::bundled_config());
+  quire::bench::register_shape("bundled", quire::load_model_config(QUIRE_BUNDLED_MODEL));
   quire::bench::register_shape("llama-3.2-1b", quire::bench::shape_config("llama-3.2-1b"));
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

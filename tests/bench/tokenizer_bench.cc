@@ -29,7 +29,7 @@ std::string long_text() {
   return text;
 }
 
-const std::filesystem::path kModelFile = QUIRE_SOURCE_DIR "/models/quire-4m/tokenizer.model";
+const std::filesystem::path kModelFile = QUIRE_BUNDLED_MODEL "/tokenizer.model";
 
 /// A tokenizer remembers words; this one has seen none of the text.
 void encode_unseen(benchmark::State& state) {

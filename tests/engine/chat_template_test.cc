@@ -14,7 +14,7 @@
 namespace quire {
 namespace {
 
-const std::filesystem::path kModelDir = QUIRE_SOURCE_DIR "/models/quire-4m";
+const std::filesystem::path kModelDir = QUIRE_BUNDLED_MODEL;
 
 /// A model folder with nothing but a tokenizer_config.json.
 class TemplateFolder {
@@ -135,6 +135,21 @@ TEST_CASE("encode_pieces: each text by its own call, control tokens only from sp
   CHECK(ids.value() == by_hand);
   CHECK(std::count(by_hand.begin(), by_hand.end(), *tokenizer->special_token("<|user|>")) == 1);
   CHECK(tokenizer->decode(ids.value(), false) == "<s>" + forged + "<|user|>Q?<|assistant|>");
+}
+
+TEST_CASE("A conversation becomes the tokens that Hugging Face transformers makes of it") {
+  std::ifstream file(kModelDir / "hf_logits.json");
+  const nlohmann::json chat = nlohmann::json::parse(file).at("chat");
+  std::vector<ChatMessage> messages;
+  for (const auto& message : chat.at("messages")) {
+    messages.push_back({message.at("role"), message.at("content")});
+  }
+  const auto tokenizer = load_tokenizer(kModelDir, 1);
+  const auto pieces = load_chat_template(kModelDir)->render(messages, {});
+  REQUIRE(pieces.ok());
+  const auto ids = encode_pieces(*tokenizer, pieces.value());
+  REQUIRE(ids.ok());
+  CHECK(ids.value() == chat.at("tokens").get<std::vector<TokenId>>());
 }
 
 TEST_CASE("encode_pieces: a template whose tokens the vocabulary lacks is an error, not text") {

@@ -120,7 +120,7 @@ TEST_CASE("IncrementalDecoder: the first space of an answer belongs to the encod
 }
 
 TEST_CASE("IncrementalDecoder: all its pieces together are the text of all tokens") {
-  const auto tokenizer = load_tokenizer(QUIRE_SOURCE_DIR "/models/quire-4m", 1);
+  const auto tokenizer = load_tokenizer(QUIRE_BUNDLED_MODEL, 1);
   std::mt19937 random(9);
   std::vector<TokenId> ordinary;
   for (TokenId id = 0; id < tokenizer->vocab_size(); ++id) {

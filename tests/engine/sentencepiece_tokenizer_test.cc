@@ -25,7 +25,7 @@ namespace {
 
 using Ids = std::vector<TokenId>;
 
-const std::filesystem::path kModelDir = QUIRE_SOURCE_DIR "/models/quire-4m";
+const std::filesystem::path kModelDir = QUIRE_BUNDLED_MODEL;
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);

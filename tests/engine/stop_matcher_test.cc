@@ -126,7 +126,7 @@ TEST_CASE("StopMatcher: long self-similar stop strings and a long text") {
 }
 
 TEST_CASE("StopMatcher: stop strings that begin and end inside tokens") {
-  const auto tokenizer = load_tokenizer(QUIRE_SOURCE_DIR "/models/quire-4m", 1);
+  const auto tokenizer = load_tokenizer(QUIRE_BUNDLED_MODEL, 1);
   const std::string text =
       "The cat \u00E9tait l\u00E0, \U0001F600 in the library; the end of the story is near. User: "
       "no.";

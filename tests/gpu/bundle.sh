@@ -11,7 +11,8 @@ targets=(quire_kernels_tests quire_models_tests quire-bench)
 
 # Tests look for their data below the folder they are started in.
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DQUIRE_WERROR=ON -DQUIRE_CUDA=ON \
-  -DQUIRE_SERVER=OFF -DQUIRE_TEST_SOURCE_DIR=. ${QUIRE_CMAKE_ARGS:-} >"$build.log" 2>&1 || {
+  -DQUIRE_SERVER=OFF -DQUIRE_TEST_SOURCE_DIR=. -DQUIRE_BUNDLED_MODEL=models/quire-6m \
+  ${QUIRE_CMAKE_ARGS:-} >"$build.log" 2>&1 || {
   cat "$build.log" >&2
   exit 1
 }
@@ -21,7 +22,7 @@ rm -rf "$bundle"
 mkdir -p "$bundle/bin" "$bundle/lib" "$bundle/models" "$bundle/tests/gpu"
 cp "$build/tests/kernels/quire_kernels_tests" "$build/tests/models/quire_models_tests" \
   "$build/tests/bench/quire-bench" "$bundle/bin/"
-cp -r models/quire-4m "$bundle/models/"
+cp -r models/quire-6m "$bundle/models/"
 cp tests/gpu/run.sh tests/gpu/collect.py "$bundle/tests/gpu/"
 git rev-parse HEAD >"$bundle/commit"
 git diff --quiet HEAD || echo "with uncommitted changes" >>"$bundle/commit"

@@ -17,7 +17,8 @@ from grpc_client import GrpcClient, load_stubs
 
 SOURCE_DIR = pathlib.Path(os.environ["QUIRE_SOURCE_DIR"])
 SERVER = os.environ["QUIRE_SERVER"]
-MODEL_DIR = SOURCE_DIR / "models" / "quire-4m"
+MODEL_DIR = SOURCE_DIR / "models" / "quire-6m"
+MODEL = MODEL_DIR.name
 READY = re.compile(r"ready.*\bhttp=\S*:(\d+)(?:\s+grpc=\S*:(\d+))?\s*$")
 SLOWNESS = int(os.environ.get("QUIRE_TEST_SLOWNESS", "1"))  # of a sanitizer
 START_LIMIT_S = 120 * SLOWNESS

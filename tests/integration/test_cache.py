@@ -4,6 +4,8 @@ import json
 
 import httpx
 
+from conftest import MODEL
+
 FACT = "The access code of the Meage vault is 619."
 
 
@@ -12,7 +14,7 @@ def messages(document, question="What is the access code of the Meage vault?"):
 
 
 def ask(client, document, question="What is the access code of the Meage vault?", **kwargs):
-    return client.chat.completions.create(model="quire-4m", messages=messages(document, question),
+    return client.chat.completions.create(model=MODEL, messages=messages(document, question),
                                           temperature=0, max_tokens=24, **kwargs)
 
 

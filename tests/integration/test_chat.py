@@ -6,6 +6,8 @@ import httpx
 import openai
 import pytest
 
+from conftest import MODEL
+
 FACT = "The access code of the Meage vault is 619."
 QUESTION = "What is the access code of the Meage vault?"
 MESSAGES = [{"role": "system", "content": f"The cellar is closed on Mondays.\n{FACT}\nIt rains."},
@@ -14,7 +16,7 @@ MESSAGES = [{"role": "system", "content": f"The cellar is closed on Mondays.\n{F
 
 def ask(client, **kwargs):
     return client.chat.completions.create(
-        **{"model": "quire-4m", "messages": MESSAGES, "temperature": 0, "max_tokens": 32, **kwargs})
+        **{"model": MODEL, "messages": MESSAGES, "temperature": 0, "max_tokens": 32, **kwargs})
 
 
 def test_answers_a_question_about_the_document(client):
@@ -158,8 +160,8 @@ def test_attention_is_chosen_per_request(client, make_text, mode):
 
 def test_models(client):
     models = client.models.list().data
-    assert [model.id for model in models] == ["quire-4m"]
-    assert client.models.retrieve("quire-4m").max_model_len > 100_000
+    assert [model.id for model in models] == [MODEL]
+    assert client.models.retrieve(MODEL).max_model_len > 100_000
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("gpt-none")
     assert caught.value.code == "model_not_found"

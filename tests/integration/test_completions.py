@@ -2,11 +2,13 @@
 
 import pytest
 
+from conftest import MODEL
+
 PROMPTS = ["The quick brown fox", "A cache holds"]
 
 
 def complete(client, **kwargs):
-    return client.completions.create(**{"model": "quire-4m", "prompt": PROMPTS[0],
+    return client.completions.create(**{"model": MODEL, "prompt": PROMPTS[0],
                                         "temperature": 0, "max_tokens": 8, **kwargs})
 
 
@@ -35,7 +37,7 @@ def test_echo_puts_the_prompt_first(client):
 
 
 def test_default_max_tokens_is_sixteen(client):
-    answer = client.completions.create(model="quire-4m", prompt=PROMPTS[0], temperature=0,
+    answer = client.completions.create(model=MODEL, prompt=PROMPTS[0], temperature=0,
                                        extra_body={"ignore_eos": True})
     assert answer.usage.completion_tokens == 16
     assert answer.choices[0].finish_reason == "length"

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import SERVER, SOURCE_DIR
+from conftest import MODEL_DIR, SERVER, SOURCE_DIR
 
 CONFIGS = sorted((SOURCE_DIR / "configs").glob("*.toml"))
 NOT_IN_FILES = {"help", "version", "config", "check-config"}
@@ -41,7 +41,7 @@ def test_the_reference_explains_every_flag_at_its_default():
 
 
 def test_a_file_in_which_every_key_is_set_is_understood(tmp_path):
-    keys = reference_keys() | {"model": f'"{SOURCE_DIR}/models/quire-4m"',
+    keys = reference_keys() | {"model": f'"{MODEL_DIR}"',
                                "kv-cache-memory": '"5GiB"',
                                "api-key-file": f'"{tmp_path / "keys"}"'}
     (tmp_path / "keys").write_text("one\n")

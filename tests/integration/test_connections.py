@@ -3,6 +3,8 @@
 import json
 import socket
 
+from conftest import MODEL
+
 CHAT = "/v1/chat/completions"
 
 
@@ -96,7 +98,7 @@ def test_many_streams_at_once_give_the_same_text(client, server):
 
     def ask(number):
         answer = client.chat.completions.create(
-            model="quire-4m", temperature=0, max_tokens=24,
+            model=MODEL, temperature=0, max_tokens=24,
             messages=[{"role": "system", "content": f"The budget of the Taska project is {number}."},
                       {"role": "user", "content": "What is the budget of the Taska project?"}])
         return answer.choices[0].message.content

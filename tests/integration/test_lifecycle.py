@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from conftest import MODEL_DIR, SERVER
+from conftest import MODEL, MODEL_DIR, SERVER
 
 CHAT = "/v1/chat/completions"
 OK = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
@@ -119,7 +119,7 @@ def test_health_routes_and_banner(server):
     assert server.get("/health").status_code == 200
     assert server.get("/version").json()["version"]
     text = "".join(server.log)
-    for fact in ("http://127.0.0.1", "quire-4m", "context", "KV", "moba", "cpu"):
+    for fact in ("http://127.0.0.1", MODEL, "context", "KV", "moba", "cpu"):
         assert fact.lower() in text.lower(), text
 
 

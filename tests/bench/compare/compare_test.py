@@ -90,7 +90,8 @@ def test_the_fit_finds_the_gate():
 def test_the_plots_are_well_formed(tmp_path: pathlib.Path):
     results = {"series": {"moba": series(lambda d: 2e-5 + 1e-11 * d),
                           "ik_llama.cpp": series(lambda d: 5e-5 + 1e-7 * d)},
-               "peaks": {"gflops": 400.0}, "threads": 2, "cpu": "A & B", "date": "2026-01-01"}
+               "peaks": {"gflops": 400.0}, "model": "m", "threads": 2,
+               "cpu": "A & B", "date": "2026-01-01"}
     plot_scaling.draw_scaling(results, tmp_path / "a.svg")
     plot_scaling.draw_cost(results, tmp_path / "b.svg")
     for name in ("a.svg", "b.svg"):

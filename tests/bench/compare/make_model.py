@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Models for the comparison: one set of random weights, as Quire reads it and as its peers do.
 
-    make_model.py --shape tiny --tokenizer models/quire-4m --gguf-py LLAMA_CPP/gguf-py --out DIR
+    make_model.py --shape tiny --tokenizer models/quire-6m --gguf-py LLAMA_CPP/gguf-py --out DIR
 
 writes DIR/tiny (a Hugging Face folder) and DIR/tiny-bf16.gguf. Both hold the same numbers, so a
 greedy answer of one server is the other's, up to rounding. `--from FOLDER` converts an existing

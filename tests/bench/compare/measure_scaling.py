@@ -4,7 +4,7 @@
     measure_scaling.py --quire build/release --peer ik_llama.cpp=BIN --models DIR --out DIR
 
 Whole prefills where they take minutes at most, else chunks behind each depth, from which
-plot_scaling.py sums the whole. DIR/quire-4m-bf16.gguf is `make_model.py --from models/quire-4m`.
+plot_scaling.py sums the whole. DIR/quire-6m-bf16.gguf is `make_model.py --from models/quire-6m`.
 Writes OUT/scaling.json after every step; a step that is there already is not repeated.
 """
 
@@ -22,6 +22,7 @@ MOBA_STEP = 8192  # what a server of long documents is set to
 FULL_WHOLE_UP_TO = 65536
 FULL_TOKENS = 512
 PEER_TOKENS = 128
+MODEL = "quire-6m"
 
 
 def quire_chunk(output):
@@ -55,7 +56,7 @@ def steps(args, places):
     for peer, folder in places.peers.items():
         for depth in DEPTHS:
             is_deep = depth > 65536
-            command = [folder / "peer_depth", "--model", places.models / "quire-4m-bf16.gguf"]
+            command = [folder / "peer_depth", "--model", places.models / f"{MODEL}-bf16.gguf"]
             command += ["--threads", places.threads, "--depth", depth, "--tokens", PEER_TOKENS]
             command += ["--repetitions", 1 if is_deep else args.repetitions]
             command += ["--warm-up", 0 if is_deep else 1]
@@ -84,7 +85,7 @@ def main():
     results = json.loads(path.read_text()) if path.exists() else {"series": {}}
     args.peaks, machine, commit = contenders.measure_peaks(places)
     args.peaks = max(args.peaks, results.get("peaks", args.peaks), key=lambda p: p["gflops"])
-    results |= {"cpu": machine["cpu"], "threads": args.threads, "commit": commit,
+    results |= {"model": MODEL, "cpu": machine["cpu"], "threads": args.threads, "commit": commit,
                 "date": datetime.date.today().isoformat(), "peaks": args.peaks,
                 "peers": results.get("peers", {})
                 | dict(pair.split("=", 1) for pair in args.peer_commit)}

@@ -111,7 +111,7 @@ def draw_scaling(results, path):
         figure.text(right + 8, at + 9, rate_label(context / value), "small")
     figure.text(18, 374, "● a whole prefill, measured    ○ sum of chunks measured at growing depths",
                 "small")
-    figure.text(18, 390, f"quire-4m, {results['threads']} threads, {results['cpu']}; "
+    figure.text(18, 390, f"{results['model']}, {results['threads']} threads, {results['cpu']}; "
                 f"{results['date']}", "small")
     figure.write(path)
 
@@ -185,7 +185,7 @@ def draw_cost(results, path):
     figure.text(18, 374, f"fit: {facts['a']:.3g} µs + {facts['b']:.3g} µs per 1M tokens of depth; "
                 f"inside the gate {facts['gate']:.3g} µs per 1M, its arithmetic at the measured "
                 f"peak {facts['floor']:.3g} µs", "small")
-    figure.text(18, 390, f"quire-4m, {results['threads']} threads, {results['cpu']}; "
+    figure.text(18, 390, f"{results['model']}, {results['threads']} threads, {results['cpu']}; "
                 f"{results['date']}", "small")
     figure.write(path)
 

@@ -22,9 +22,10 @@ constexpr float kStepsPerUnit = 32;  // of int8 keys and values, whose standard 
 std::filesystem::path bundled_model() {
   std::error_code ignored;
   const auto binary = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  const auto installed = binary.parent_path().parent_path() / "share/quire/quire-4m";
-  return std::filesystem::exists(installed, ignored) ? installed
-                                                     : std::filesystem::path(QUIRE_BUNDLED_MODEL);
+  const std::filesystem::path in_source_tree = QUIRE_BUNDLED_MODEL;
+  const auto installed =
+      binary.parent_path().parent_path() / "share/quire" / in_source_tree.filename();
+  return std::filesystem::exists(installed, ignored) ? installed : in_source_tree;
 }
 
 MobaConfig chosen_moba(const ModelConfig& config, const BenchOptions& options) {

@@ -1,0 +1,60 @@
+"""tests/eval/needle.py against a running server: what it asks, keeps, resumes and draws."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+SOURCE_DIR = pathlib.Path(os.environ["QUIRE_SOURCE_DIR"])
+
+
+def run_needle(server, out, *flags):
+    filler = SOURCE_DIR / "models" / "README.md"
+    return subprocess.run(
+        [sys.executable, SOURCE_DIR / "tests/eval/needle.py", "--base-url", server.url + "/v1",
+         "--contexts", "1024,2048", "--depths", "2", "--questions", "3", "--facts", "6",
+         "--filler", str(filler), "--out", str(out), *flags],
+        capture_output=True, text=True, timeout=600, check=False)
+
+
+def records_of(out):
+    first, *rest = (out / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads(first), [json.loads(line) for line in rest]
+
+
+def test_every_question_is_asked_once_and_the_rest_after_a_stop(server, tmp_path):
+    done = run_needle(server, tmp_path)
+    assert done.returncode == 0, done.stderr
+    settings, records = records_of(tmp_path)
+    kinds = [record["kind"] for record in records]
+    assert kinds.count("single") == 2 * 6 and kinds.count("absent") == 2 * 3
+    assert settings["model"] == server.openai().models.list().data[0].id
+    for record in records:
+        assert record["prompt_tokens"] <= record["tokens"]
+        whole_word = re.search(rf"(?<!\w){re.escape(record['value'])}(?!\w)", record["answer"])
+        assert record["right"] == bool(whole_word)
+    later = [record for record in records if record["index"] > 0]
+    assert all(record["cached_tokens"] > 0 for record in later)
+
+    # Stopped in the middle of the second length, the same questions are asked again, no others.
+    lines = (tmp_path / "answers.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "answers.jsonl").write_text("".join(lines[:-4]), encoding="utf-8")
+    assert run_needle(server, tmp_path).returncode == 0
+    again = records_of(tmp_path)[1]
+    asked = [(record["question"], record["value"], record["answer"]) for record in records]
+    assert [(r["question"], r["value"], r["answer"]) for r in again] == asked
+
+    picture = xml.etree.ElementTree.parse(tmp_path / "heatmap.svg")
+    texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"1K", "2K", "0–50%", "50–100%"} <= set(texts)
+    assert sum(bool(re.fullmatch(r"\d+\.\d%", text)) for text in texts) == 4
+
+
+def test_answers_of_other_settings_are_not_mixed(server, tmp_path):
+    assert run_needle(server, tmp_path).returncode == 0
+    done = run_needle(server, tmp_path, "--seed", "2")
+    assert done.returncode != 0
+    assert "other settings: seed" in done.stderr
