@@ -310,7 +310,9 @@ class Layer(nn.Module):
         self.down_proj = nn.Linear(config.ffn, config.dim, False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, routing: Routing | None) -> Tensor:
-        x = x + self.attention(self.input_norm(x), cos, sin, routing)
+        return self.add_mlp(x + self.attention(self.input_norm(x), cos, sin, routing))
+
+    def add_mlp(self, x: Tensor) -> Tensor:
         h = self.ffn_norm(x).to(torch.bfloat16)
         return x + self.down_proj(F.silu(self.gate_proj(h)) * self.up_proj(h))
 

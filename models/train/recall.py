@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 import facts
+from data import find
 from export import hugging_face_name
 from model import Config, Model, rope_table, rotate
 
@@ -70,10 +71,7 @@ class Reader:
                 )
                 q, k = rotate(q, cos, sin).bfloat16(), rotate(k, cos, sin)
                 self.append(number, position, k, v)
-                x = x + a.o_proj(self.attend(number, position, q).flatten(1))
-                h = layer.ffn_norm(x)
-                gated = torch.nn.functional.silu(layer.gate_proj(h)) * layer.up_proj(h)
-                x = x + layer.down_proj(gated)
+                x = layer.add_mlp(x + a.o_proj(self.attend(number, position, q).flatten(1)))
             self.length += len(ids)
             return model.logits(model.norm(x)).argmax(-1)
 
@@ -108,10 +106,6 @@ class Reader:
             chosen.append(index)
         self.selected.append(torch.cat(chosen, 1))
         return torch.cat(outputs, 1).float()
-
-
-def find(ids: list[int], part: list[int], start: int = 0) -> int:
-    return next(i for i in range(start, len(ids)) if ids[i : i + len(part)] == part)
 
 
 def document(rng: random.Random, filler: list[int], tokens: int, statements: list) -> tuple:
@@ -167,7 +161,7 @@ def main() -> None:
             asked = [user, *question, assistant]
             try:
                 there, here = start + find(sentence, value), find(answer, value)
-            except StopIteration:  # cut into other pieces here than there
+            except ValueError:  # cut into other pieces here than there
                 continue
             predicted = reader.feed(torch.tensor(asked + answer))
             for step in range(len(value)):
