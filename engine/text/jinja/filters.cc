@@ -1,0 +1,189 @@
+#include "engine/text/jinja/filters.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+
+namespace quire::jinja {
+namespace {
+
+bool is_given(const Value* value) { return value != nullptr && !value->is_none(); }
+
+int64_t whole(const Value* value, int64_t fallback) {
+  if (!is_given(value)) return fallback;
+  if (!value->is_number() || value->is_float()) throw Error("expected a whole number as argument");
+  return value->as_int();
+}
+
+Value trim(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"chars"});
+  const MarkedText text = text_of(runtime, object);
+  runtime.budget.spend_bytes(text.size());
+  return strip(text, bound[0], true, true);
+}
+
+template <Case kWanted>
+Value change_case(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  arguments.bind({});
+  return with_case(runtime, text_of(runtime, object), kWanted);
+}
+
+Value replace_filter(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"old", "new", "count"});
+  if (bound[0] == nullptr || bound[1] == nullptr) throw Error("replace needs two strings");
+  return replace(runtime, text_of(runtime, object), text_of(runtime, *bound[0]),
+                 text_of(runtime, *bound[1]), whole(bound[2], -1));
+}
+
+Value to_json(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"ensure_ascii", "indent", "separators", "sort_keys"});
+  JsonStyle style;
+  style.ensure_ascii = bound[0] != nullptr && bound[0]->is_true();
+  style.indent = whole(bound[1], -1);
+  if (is_given(bound[1])) style.item_separator = MarkedText(",");
+  if (is_given(bound[2])) {
+    if (!bound[2]->is_list() || bound[2]->items().size() != 2) {
+      throw Error("separators are two strings");
+    }
+    style.item_separator = text_of(runtime, bound[2]->items()[0]);
+    style.key_separator = text_of(runtime, bound[2]->items()[1]);
+  }
+  style.sort_keys = bound[3] != nullptr && bound[3]->is_true();
+  if (style.indent > 64) throw Error("an indent of more than 64 columns");
+  return json_of(runtime, object, style);
+}
+
+Value to_string(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  arguments.bind({});
+  return object.is_text() ? object : Value(text_of(runtime, object));
+}
+
+/// Python's float(text); false where it is none.
+bool parse_float(const MarkedText& text, double& number) {
+  const std::string stripped = strip(text, nullptr, true, true).bytes();
+  char* end = nullptr;
+  number = std::strtod(stripped.c_str(), &end);
+  const bool is_hex = stripped.find_first_of("xX") != std::string::npos;
+  return !stripped.empty() && !is_hex && end == stripped.c_str() + stripped.size();
+}
+
+Value to_int(Runtime&, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"default", "base"});
+  const Value fallback = bound[0] != nullptr ? *bound[0] : Value::of_int(0);
+  const auto base = static_cast<int>(whole(bound[1], 10));
+  if (base < 2 || base > 36) throw Error("a base is between 2 and 36");
+  if (object.is_undefined()) throw_undefined(object);
+  double number = 0;
+  if (object.is_text()) {
+    const std::string text = strip(object.as_text(), nullptr, true, true).bytes();
+    const bool has_plus = text.size() > 1 && text[0] == '+' && text[1] != '-';
+    int64_t parsed = 0;
+    const char* end = text.data() + text.size();
+    const auto result = std::from_chars(text.data() + (has_plus ? 1 : 0), end, parsed, base);
+    if (result.ec == std::errc() && result.ptr == end) return Value::of_int(parsed);
+    if (!parse_float(object.as_text(), number)) return fallback;
+  } else if (object.is_number()) {
+    if (!object.is_float()) return Value::of_int(object.as_int());
+    number = object.as_float();
+  } else {
+    return fallback;
+  }
+  if (std::isnan(number) || std::isinf(number)) return fallback;
+  if (std::abs(number) >= 9.2e18) throw Error("a whole number is beyond 64 bits");
+  return Value::of_int(static_cast<int64_t>(number));
+}
+
+Value to_float(Runtime&, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"default"});
+  if (object.is_undefined()) throw_undefined(object);
+  if (object.is_number()) return Value::of_float(object.as_float());
+  double number = 0;
+  if (object.is_text() && parse_float(object.as_text(), number)) return Value::of_float(number);
+  return bound[0] != nullptr ? *bound[0] : Value::of_float(0);
+}
+
+Value or_default(Runtime&, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"default_value", "boolean"});
+  const bool counts_false = bound[1] != nullptr && bound[1]->is_true();
+  if (!object.is_undefined() && !(counts_false && !object.is_true())) return object;
+  return bound[0] != nullptr ? *bound[0] : Value(MarkedText());
+}
+
+Value absolute(Runtime&, const Value& object, const Arguments& arguments) {
+  arguments.bind({});
+  if (object.is_float()) return Value::of_float(std::abs(object.as_float()));
+  if (object.is_number() && object.as_int() >= 0) return Value::of_int(object.as_int());
+  return negate(object);
+}
+
+/// As Python rounds: to the even neighbour where both are equally near.
+Value round_filter(Runtime&, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"precision", "method"});
+  const int64_t precision = whole(bound[0], 0);
+  const std::string method =
+      bound[1] != nullptr && bound[1]->is_text() ? bound[1]->bytes() : "common";
+  if (object.is_undefined()) throw_undefined(object);
+  if (!object.is_number()) throw Error("round needs a number");
+  if (precision < 0 || precision > 15) throw Error("round takes 0 to 15 digits");
+  if (method == "common") {
+    if (!object.is_float()) return Value::of_int(object.as_int());
+    char digits[400];
+    std::snprintf(digits, sizeof(digits), "%.*f", static_cast<int>(precision), object.as_float());
+    return Value::of_float(std::strtod(digits, nullptr));
+  }
+  if (method != "ceil" && method != "floor") throw Error("round knows common, ceil and floor");
+  const double scale = std::pow(10.0, static_cast<double>(precision));
+  const double scaled = object.as_float() * scale;
+  return Value::of_float((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+}
+
+Value indent_filter(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"width", "first", "blank"});
+  MarkedText margin("    ");
+  if (bound[0] != nullptr && bound[0]->is_text()) {
+    margin = bound[0]->as_text();
+  } else if (bound[0] != nullptr) {
+    const int64_t width = std::max<int64_t>(whole(bound[0], 4), 0);
+    runtime.budget.spend_bytes(static_cast<size_t>(width));
+    margin = MarkedText(std::string(static_cast<size_t>(width), ' '));
+  }
+  return indent(runtime, text_of(runtime, object), margin,
+                bound[1] != nullptr && bound[1]->is_true(),
+                bound[2] != nullptr && bound[2]->is_true());
+}
+
+Value format_filter(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  if (!arguments.named.empty()) throw Error("format takes values without names");
+  return format_percent(runtime, text_of(runtime, object), Value::of_tuple(arguments.positional));
+}
+
+const FilterTable kTextFilters = {{"trim", trim},
+                                  {"upper", change_case<Case::kUpper>},
+                                  {"lower", change_case<Case::kLower>},
+                                  {"title", change_case<Case::kTitleOfWords>},
+                                  {"capitalize", change_case<Case::kCapitalized>},
+                                  {"replace", replace_filter},
+                                  {"tojson", to_json},
+                                  {"string", to_string},
+                                  {"safe", to_string},
+                                  {"int", to_int},
+                                  {"float", to_float},
+                                  {"default", or_default},
+                                  {"d", or_default},
+                                  {"abs", absolute},
+                                  {"round", round_filter},
+                                  {"indent", indent_filter},
+                                  {"format", format_filter}};
+
+}  // namespace
+
+Value apply_filter(Runtime& runtime, const std::string& name, const Value& object,
+                   const Arguments& arguments) {
+  for (const FilterTable* table : {&kTextFilters, &list_filters()}) {
+    const auto filter = table->find(name);
+    if (filter != table->end()) return filter->second(runtime, object, arguments);
+  }
+  throw Error("no filter named '" + name + "'");
+}
+
+}  // namespace quire::jinja

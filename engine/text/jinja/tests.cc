@@ -1,0 +1,102 @@
+#include <map>
+
+#include "engine/text/jinja/runtime.h"
+
+namespace quire::jinja {
+namespace {
+
+using Test = bool (*)(Runtime&, const Value& object, const Value* argument);
+
+const Value& needed(const Value* argument) {
+  if (argument == nullptr) throw Error("the test needs an argument");
+  return *argument;
+}
+
+int64_t whole(const Value& value) {
+  if (value.is_undefined()) throw_undefined(value);
+  if (!value.is_number() || value.is_float()) throw Error("the test needs whole numbers");
+  return value.as_int();
+}
+
+bool is_divisible(Runtime&, const Value& object, const Value* argument) {
+  const int64_t divisor = whole(needed(argument));
+  if (divisor == 0) throw Error("division by zero");
+  return divisor == -1 || whole(object) % divisor == 0;
+}
+
+bool is_equal(Runtime&, const Value& object, const Value* argument) {
+  return equals(object, needed(argument));
+}
+bool is_not_equal(Runtime&, const Value& object, const Value* argument) {
+  return !equals(object, needed(argument));
+}
+bool is_less(Runtime&, const Value& object, const Value* argument) {
+  return compare(object, needed(argument)) < 0;
+}
+bool is_at_most(Runtime&, const Value& object, const Value* argument) {
+  return compare(object, needed(argument)) <= 0;
+}
+bool is_greater(Runtime&, const Value& object, const Value* argument) {
+  return compare(object, needed(argument)) > 0;
+}
+bool is_at_least(Runtime&, const Value& object, const Value* argument) {
+  return compare(object, needed(argument)) >= 0;
+}
+
+const std::map<std::string_view, Test> kTests = {
+    {"defined", [](Runtime&, const Value& v, const Value*) { return !v.is_undefined(); }},
+    {"undefined", [](Runtime&, const Value& v, const Value*) { return v.is_undefined(); }},
+    {"none", [](Runtime&, const Value& v, const Value*) { return v.is_none(); }},
+    {"string", [](Runtime&, const Value& v, const Value*) { return v.is_text(); }},
+    {"mapping", [](Runtime&, const Value& v, const Value*) { return v.is_dict(); }},
+    {"iterable",
+     [](Runtime&, const Value& v, const Value*) {
+       return v.is_text() || v.is_list() || v.is_dict() || v.is_undefined() ||
+              v.as_loop() != nullptr;
+     }},
+    {"sequence",
+     [](Runtime&, const Value& v, const Value*) {
+       return v.is_text() || v.is_list() || v.is_dict() || v.is_undefined();
+     }},
+    {"number", [](Runtime&, const Value& v, const Value*) { return v.is_number(); }},
+    {"integer", [](Runtime&, const Value& v, const Value*) { return v.is_int(); }},
+    {"float", [](Runtime&, const Value& v, const Value*) { return v.is_float(); }},
+    {"boolean", [](Runtime&, const Value& v, const Value*) { return v.is_bool(); }},
+    {"true", [](Runtime&, const Value& v, const Value*) { return v.is_bool() && v.as_bool(); }},
+    {"false", [](Runtime&, const Value& v, const Value*) { return v.is_bool() && !v.as_bool(); }},
+    {"callable", [](Runtime&, const Value& v, const Value*) { return v.is_callable(); }},
+    {"odd", [](Runtime&, const Value& v, const Value*) { return whole(v) % 2 != 0; }},
+    {"even", [](Runtime&, const Value& v, const Value*) { return whole(v) % 2 == 0; }},
+    {"divisibleby", is_divisible},
+    {"in", [](Runtime& r, const Value& v, const Value* a) { return contains(r, needed(a), v); }},
+    {"sameas", [](Runtime&, const Value& v, const Value* a) { return v.is_same(needed(a)); }},
+    {"equalto", is_equal},
+    {"eq", is_equal},
+    {"==", is_equal},
+    {"ne", is_not_equal},
+    {"!=", is_not_equal},
+    {"lt", is_less},
+    {"lessthan", is_less},
+    {"<", is_less},
+    {"le", is_at_most},
+    {"<=", is_at_most},
+    {"gt", is_greater},
+    {"greaterthan", is_greater},
+    {">", is_greater},
+    {"ge", is_at_least},
+    {">=", is_at_least}};
+
+}  // namespace
+
+bool apply_test(Runtime& runtime, const std::string& name, const Value& object,
+                const Arguments& arguments) {
+  const auto test = kTests.find(name);
+  if (test == kTests.end()) throw Error("no test named '" + name + "'");
+  if (arguments.positional.size() > 1 || !arguments.named.empty()) {
+    throw Error("the test '" + name + "' takes one argument at most");
+  }
+  return test->second(runtime, object,
+                      arguments.positional.empty() ? nullptr : &arguments.positional[0]);
+}
+
+}  // namespace quire::jinja

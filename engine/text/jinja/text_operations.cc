@@ -1,0 +1,195 @@
+#include <limits>
+
+#include "engine/text/jinja/characters.h"
+#include "engine/text/jinja/runtime.h"
+
+namespace quire::jinja {
+namespace {
+
+bool is_among(std::string_view characters, std::string_view one) {
+  for (size_t pos = 0; pos < characters.size();) {
+    const size_t length = character_at(characters, pos).num_bytes;
+    if (characters.substr(pos, length) == one) return true;
+    pos += length;
+  }
+  return false;
+}
+
+/// The character that ends at `end`.
+size_t begin_of_last(std::string_view text, size_t end) {
+  size_t begin = end - 1;
+  while (begin > 0 && end - begin < 4 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) {
+    --begin;
+  }
+  return begin + character_at(text, begin).num_bytes == end ? begin : end - 1;
+}
+
+const std::string& bytes_of(const Value& value) {
+  if (!value.is_text())
+    throw Error("expected a string, not '" + std::string(value.type_name()) + "'");
+  return value.bytes();
+}
+
+Value split_at_space(Runtime& runtime, const MarkedText& text, int64_t max_count) {
+  std::vector<Value> parts;
+  const auto bytes = std::string_view(text.bytes());
+  size_t pos = begin_of_stripped(bytes);
+  while (pos < bytes.size()) {
+    size_t end = pos;
+    if (max_count == 0) {
+      end = end_of_stripped(bytes, pos);
+      parts.push_back(text.slice(pos, end));
+      break;
+    }
+    while (end < bytes.size() && !is_space(character_at(bytes, end).code)) {
+      end += character_at(bytes, end).num_bytes;
+    }
+    parts.push_back(text.slice(pos, end));
+    pos = end + begin_of_stripped(bytes.substr(end));
+    --max_count;
+  }
+  runtime.budget.spend_steps(parts.size());
+  return Value::of_list(std::move(parts));
+}
+
+/// Walks the characters of a text in one of the cases.
+class CaseMapper {
+ public:
+  explicit CaseMapper(Case wanted) : wanted_(wanted) {}
+
+  char32_t map(char32_t code) {
+    bool upper = wanted_ == Case::kUpper;
+    if (wanted_ == Case::kCapitalized || wanted_ == Case::kTitleOfWords) upper = begins_;
+    if (wanted_ == Case::kTitle) upper = !after_cased_;
+    after_cased_ = is_cased(code);
+    const bool separates =
+        is_space(code) || code == '-' || code == '(' || code == '{' || code == '[' || code == '<';
+    begins_ = wanted_ == Case::kTitleOfWords && separates;
+    return upper ? to_upper(code) : to_lower(code);
+  }
+
+ private:
+  Case wanted_;
+  bool begins_ = true;
+  bool after_cased_ = false;
+};
+
+}  // namespace
+
+MarkedText strip(const MarkedText& text, const Value* characters, bool left, bool right) {
+  const auto bytes = std::string_view(text.bytes());
+  const bool is_default = characters == nullptr || characters->is_none();
+  size_t begin = 0, end = bytes.size();
+  if (is_default) {
+    if (left) begin = begin_of_stripped(bytes);
+    if (right) end = end_of_stripped(bytes, begin);
+    return text.slice(begin, end);
+  }
+  const std::string& set = bytes_of(*characters);
+  while (left && begin < end) {
+    const size_t length = character_at(bytes, begin).num_bytes;
+    if (!is_among(set, bytes.substr(begin, length))) break;
+    begin += length;
+  }
+  while (right && begin < end) {
+    const size_t last = begin_of_last(bytes, end);
+    if (!is_among(set, bytes.substr(last, end - last))) break;
+    end = last;
+  }
+  return text.slice(begin, end);
+}
+
+MarkedText replace(Runtime& runtime, const MarkedText& text, const Value& from, const Value& to,
+                   int64_t max_count) {
+  const std::string& wanted = bytes_of(from);
+  const std::string& bytes = text.bytes();
+  bytes_of(to);
+  MarkedText out;
+  size_t done = 0;
+  const auto put = [&](size_t end) {
+    runtime.budget.spend_bytes(to.bytes().size() + 1);
+    out.append(text.slice(done, end));
+    out.append(to.as_text());
+    done = end;
+  };
+  runtime.budget.spend_bytes(bytes.size());
+  for (size_t pos = 0; max_count != 0; --max_count) {
+    const size_t found = bytes.find(wanted, pos);
+    if (found == std::string::npos) break;
+    put(found);
+    done = found + wanted.size();
+    if (wanted.empty() && found == bytes.size()) break;
+    pos = wanted.empty() ? found + character_at(bytes, found).num_bytes : done;
+  }
+  out.append(text.slice(done, bytes.size()));
+  return out;
+}
+
+Value split(Runtime& runtime, const MarkedText& text, const Value* separator, int64_t max_count) {
+  if (max_count < 0) max_count = std::numeric_limits<int64_t>::max();
+  runtime.budget.spend_bytes(text.size());
+  if (separator == nullptr || separator->is_none()) return split_at_space(runtime, text, max_count);
+  const std::string& wanted = bytes_of(*separator);
+  if (wanted.empty()) throw Error("split needs a separator that is not empty");
+  std::vector<Value> parts;
+  size_t pos = 0;
+  for (; max_count > 0; --max_count) {
+    const size_t found = text.bytes().find(wanted, pos);
+    if (found == std::string::npos) break;
+    parts.push_back(text.slice(pos, found));
+    pos = found + wanted.size();
+  }
+  parts.push_back(text.slice(pos, text.size()));
+  runtime.budget.spend_steps(parts.size());
+  return Value::of_list(std::move(parts));
+}
+
+MarkedText join(Runtime& runtime, const std::vector<Value>& items, const MarkedText& separator) {
+  MarkedText out;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const MarkedText text = text_of(runtime, items[i]);
+    runtime.budget.spend_bytes(text.size() + separator.size());
+    if (i > 0) out.append(separator);
+    out.append(text);
+  }
+  return out;
+}
+
+MarkedText with_case(Runtime& runtime, const MarkedText& text, Case wanted) {
+  const std::string& bytes = text.bytes();
+  runtime.budget.spend_bytes(bytes.size());
+  CaseMapper mapper(wanted);
+  MarkedText out;
+  std::string mapped;
+  for (size_t pos = 0; pos < bytes.size();) {
+    const Character character = character_at(bytes, pos);
+    const size_t end = pos + character.num_bytes;
+    const char32_t code = mapper.map(character.code);
+    mapped.clear();
+    if (code == character.code) {
+      mapped = bytes.substr(pos, character.num_bytes);
+    } else {
+      append_utf8(code, mapped);
+    }
+    out.append_made_from(mapped, text, {pos, end});
+    pos = end;
+  }
+  return out;
+}
+
+MarkedText indent(Runtime& runtime, const MarkedText& text, const MarkedText& margin, bool first,
+                  bool blank) {
+  MarkedText out;
+  size_t pos = 0;
+  for (bool is_first = true; pos <= text.size(); is_first = false) {
+    const size_t newline = std::min(text.bytes().find('\n', pos), text.size());
+    const bool is_wanted = is_first ? first : blank || newline > pos;
+    runtime.budget.spend_bytes(newline - pos + margin.size() + 1);
+    if (is_wanted) out.append(margin);
+    out.append(text.slice(pos, std::min(newline + 1, text.size())));
+    pos = newline + 1;
+  }
+  return out;
+}
+
+}  // namespace quire::jinja

@@ -1,0 +1,68 @@
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include "engine/text/jinja/template.h"
+
+namespace quire::jinja {
+namespace {
+
+std::string refusal(const std::string& source) {
+  const nlohmann::ordered_json nothing = nlohmann::ordered_json::object();
+  const Limits limits = {
+      .max_steps = 100'000, .max_depth = 120, .max_output_bytes = 1000, .max_built_bytes = 100'000};
+  try {
+    Template(source, limits).render({nothing, nothing});
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "none";
+}
+
+std::string repeated(const std::string& text, int count) {
+  std::string all;
+  for (int i = 0; i < count; ++i) all += text;
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("Errors name line and column, in characters") {
+  CHECK(refusal("a\n é{{ 1 + 'x' }}") ==
+        "line 2, column 8: operator + cannot take 'int' and 'str'");
+  CHECK(refusal("{% if x %}\n  {{ a.b }}{{ q.r }}\n{% endif %}{{ q.r }}") ==
+        "line 3, column 17: 'q' is undefined");
+  CHECK(refusal("\n{{ 'abc\n\n") == "line 2, column 4: a string is not closed");
+}
+
+TEST_CASE("A template that wants too much is told what") {
+  const std::string loop =
+      "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}";
+  CHECK_THAT(refusal(loop), Catch::Contains("needs more than 100000 steps"));
+  CHECK_THAT(refusal("{{ 'x' * 2000 }}"), Catch::Contains("prints more than 1000 bytes"));
+  CHECK_THAT(refusal("{{ ('x' * 9000000000000) | length }}"), Catch::Contains("builds more than"));
+  CHECK_THAT(refusal("{% set n = namespace(s='xx') %}{% for i in range(60) %}"
+                     "{% set n.s = n.s + n.s %}{% endfor %}"),
+             Catch::Contains("builds more than 100000 bytes"));
+  CHECK_THAT(refusal("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"),
+             Catch::Contains("nests more than 120 levels"));
+  CHECK_THAT(refusal("{% set n = namespace(l=[]) %}{% for i in range(300) %}"
+                     "{% set n.l = [n.l] %}{% endfor %}"),
+             Catch::Contains("nested too deeply"));
+  CHECK_THAT(refusal("{{ range(200000) }}"), Catch::Contains("more than 100000 items"));
+}
+
+TEST_CASE("Deep sources are refused, whatever nests in them") {
+  for (const char* const part : {"(", "[", "{1:", "not ", "-", "1+", "x.", "f(", "1 if "}) {
+    CAPTURE(part);
+    CHECK(refusal("{{ " + repeated(part, 20000)) != "none");
+  }
+  CHECK(refusal(repeated("{% if x %}", 20000)) != "none");
+  CHECK(refusal("{{ " + repeated("1+", 20000) + "1 }}") != "none");
+}
+
+TEST_CASE("What refers to itself is freed and cannot be printed") {
+  CHECK(refusal("{% set n = namespace() %}{% set n.n = n %}{% set n.l = [n] %}") == "none");
+  CHECK_THAT(refusal("{% set n = namespace() %}{{ n }}"), Catch::Contains("cannot be printed"));
+}
+
+}  // namespace quire::jinja
