@@ -90,7 +90,6 @@ Value Evaluator::call_macro(const Macro& macro, const Arguments& arguments) {
     inner->set(name, value);
   }
   const auto outer = std::exchange(scope_, inner);
-  const int32_t outer_loops = std::exchange(loop_depth_, 0);
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& parameter = parameters[i];
     if (i < arguments.positional.size()) {
@@ -109,7 +108,6 @@ Value Evaluator::call_macro(const Macro& macro, const Arguments& arguments) {
   Flow flow = Flow::kOn;
   MarkedText text = capture(definition.body, flow);
   scope_ = outer;
-  loop_depth_ = outer_loops;
   return text;
 }
 

@@ -81,7 +81,6 @@ class Evaluator {
   MarkedText* out_ = nullptr;
   const Value* filtered_ = nullptr;  // what a filter block's chain starts from
   int32_t depth_ = 0;
-  int32_t loop_depth_ = 0;
   std::deque<Namespace> namespaces_;
   std::deque<Loop> loops_;
   std::deque<Macro> macros_;

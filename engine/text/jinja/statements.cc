@@ -95,10 +95,8 @@ std::vector<Value> Evaluator::wanted_items(const Stmt& stmt) {
 Evaluator::Flow Evaluator::execute_for(const Stmt& stmt) {
   Loop& loop = loops_.emplace_back();
   loop.items = wanted_items(stmt);
-  loop.depth = loop_depth_;
   if (loop.items.empty()) return execute(stmt.otherwise);
   const auto outer = scope_;
-  ++loop_depth_;
   for (; loop.index < loop.items.size(); ++loop.index) {
     scope_ = std::make_shared<Scope>();
     scope_->parent = outer;
@@ -106,7 +104,6 @@ Evaluator::Flow Evaluator::execute_for(const Stmt& stmt) {
     assign(stmt.target, loop.items[loop.index]);
     if (execute(stmt.body) == Flow::kBreak) break;
   }
-  --loop_depth_;
   scope_ = outer;
   return Flow::kOn;
 }

@@ -37,7 +37,7 @@ Value split_at_space(Runtime& runtime, const MarkedText& text, int64_t max_count
   while (pos < bytes.size()) {
     size_t end = pos;
     if (max_count == 0) {
-      end = end_of_stripped(bytes, pos);
+      end = bytes.size();
       parts.push_back(text.slice(pos, end));
       break;
     }

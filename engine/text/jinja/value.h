@@ -143,7 +143,6 @@ struct Namespace {
 struct Loop {
   std::vector<Value> items;
   size_t index = 0;
-  int32_t depth = 0;  // of loops around this one
 };
 
 struct Callable {
