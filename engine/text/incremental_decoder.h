@@ -22,7 +22,7 @@ class IncrementalDecoder {
                      FirstSpace first_space)
       : tokenizer_(&tokenizer),
         special_tokens_(special_tokens),
-        drops_space_(first_space == FirstSpace::kDrop) {}
+        drops_space_(first_space == FirstSpace::kDrop && tokenizer.starts_with_added_space()) {}
 
   /// The characters that this token completes; may be empty.
   std::string push(TokenId token);

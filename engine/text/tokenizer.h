@@ -33,6 +33,8 @@ class Tokenizer {
 
   virtual int32_t vocab_size() const = 0;
   virtual std::optional<TokenId> bos() const = 0;
+  /// Encoding puts a space in front of a text, which whoever reads an answer must drop.
+  virtual bool starts_with_added_space() const { return true; }
 
   /// Text of the ids as one string, with what the first word's leading space needs undone:
   /// decode(encode(x)) is x as the model's normaliser leaves it.
