@@ -298,12 +298,4 @@ std::string SentencePieceTokenizer::decode(const std::vector<TokenId>& tokens,
   return is_valid_utf8(bytes) ? bytes : replace_invalid_utf8(bytes);
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir, int num_threads) {
-  const std::filesystem::path file = model_dir / "tokenizer.model";
-  if (!std::filesystem::exists(file)) {
-    throw LoadError(file.string() + ": not found; this version reads SentencePiece models only");
-  }
-  return std::make_unique<SentencePieceTokenizer>(file, num_threads);
-}
-
 }  // namespace quire

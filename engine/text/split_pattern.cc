@@ -58,6 +58,11 @@ class Translator {
     if (letter == '\0' || (is_letter && kSameLetters.find(letter) == std::string_view::npos)) {
       refuse(std::string("\\") + (letter == '\0' || (letter & 0x80) != 0 ? '?' : letter));
     }
+    if (letter == 'p' || letter == 'P') {
+      const size_t end = rest_.find('}');
+      if (!rest_.substr(2).starts_with("{") || end == std::string_view::npos) refuse("\\p");
+      return copy(end + 1);
+    }
     copy(2);
   }
 

@@ -18,7 +18,7 @@ class Tokenizer {
 
   /// Ids of `text`; no bos, no eos. Text that looks like a special token is ordinary text: it never
   /// becomes one. Invalid UTF-8 is encoded as if each bad byte were U+FFFD. Long texts are
-  /// encoded in pieces on several threads with the same ids as one call would give.
+  /// may be encoded in pieces on several threads, with the same ids as one call would give.
   virtual std::vector<TokenId> encode(std::string_view text) const = 0;
 
   /// Appends the bytes the token stands for; they may be part of a UTF-8 character. Control tokens
@@ -41,8 +41,8 @@ class Tokenizer {
   virtual std::string decode(const std::vector<TokenId>& tokens, bool skip_special) const = 0;
 };
 
-/// Opens tokenizer.model in a Hugging Face folder. `num_threads` bounds one encode call. Throws
-/// LoadError.
+/// Opens tokenizer.model in a Hugging Face folder, or tokenizer.json where there is none.
+/// `num_threads` bounds one encode call. Throws LoadError.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir, int num_threads);
 
 }  // namespace quire

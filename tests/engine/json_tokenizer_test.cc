@@ -1,0 +1,218 @@
+#include "engine/text/json_tokenizer.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/text/incremental_decoder.h"
+#include "engine/text/utf8.h"
+#include "models/strict_json.h"
+#include "tests/engine/hostile_texts.h"
+
+namespace quire {
+namespace {
+
+using Ids = std::vector<TokenId>;
+using Json = nlohmann::json;
+
+/// Written by models/tools/make_bpe_golden.py.
+const Json& golden() {
+  static const Json file =
+      Json::parse(read_text_file(QUIRE_SOURCE_DIR "/tests/engine/data/bpe_golden.json", 16 << 20));
+  return file;
+}
+
+const Json& family(const std::string& name) {
+  for (const Json& entry : golden().at("cases")) {
+    if (entry.at("name") == name) return entry.at("tokenizer");
+  }
+  throw std::runtime_error("no golden tokenizer " + name);
+}
+
+JsonTokenizer make_tokenizer(const Json& json) { return {json.dump(), "tokenizer.json"}; }
+
+std::string text_of(const Json& parts) {
+  std::string text;
+  for (const Json& part : parts) {
+    const std::string unit = part.at(0);
+    for (int i = part.at(1).get<int>(); i > 0; --i) text += unit;
+  }
+  return text;
+}
+
+Ids ids_of(const Json& runs) {
+  Ids ids;
+  for (const Json& run : runs) {
+    if (run.is_array()) {
+      ids.insert(ids.end(), run.at(1).get<size_t>(), run.at(0).get<TokenId>());
+    } else {
+      ids.push_back(run.get<TokenId>());
+    }
+  }
+  return ids;
+}
+
+std::string read_piecewise(const JsonTokenizer& tokenizer, const Ids& ids) {
+  IncrementalDecoder decoder(tokenizer, IncrementalDecoder::SpecialTokens::kSkip,
+                             IncrementalDecoder::FirstSpace::kDrop);
+  std::string text;
+  for (const TokenId id : ids) text += decoder.push(id);
+  return text + decoder.flush();
+}
+
+/// The message with which the file is refused; empty if it is not.
+std::string refusal(const Json& json) {
+  try {
+    make_tokenizer(json);
+  } catch (const LoadError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+Json changed(const std::string& name, const std::string& pointer, const Json& value) {
+  Json json = family(name);
+  json[Json::json_pointer(pointer)] = value;
+  return json;
+}
+
+}  // namespace
+
+TEST_CASE("tokenizer.json: ids of hard texts are the reference library's, for every family") {
+  const Json& texts = golden().at("texts");
+  for (const Json& entry : golden().at("cases")) {
+    const JsonTokenizer tokenizer = make_tokenizer(entry.at("tokenizer"));
+    CAPTURE(entry.at("name").get<std::string>());
+    const Ids bos = ids_of(entry.at("bos"));
+    CHECK(Ids(tokenizer.bos() ? Ids{*tokenizer.bos()} : Ids{}) == bos);
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const std::string text = text_of(texts[i]);
+      CAPTURE(i, text.substr(0, 300));
+      CHECK(tokenizer.encode(text) == ids_of(entry.at("ids").at(i)));
+      // Once more, out of the memory of words.
+      CHECK(tokenizer.encode(text) == ids_of(entry.at("ids").at(i)));
+    }
+  }
+}
+
+TEST_CASE("tokenizer.json: byte-level text reads back exactly, token by token and at once") {
+  Random random(11);
+  for (const char* name : {"llama3", "gpt2", "smollm2", "tekken"}) {
+    const JsonTokenizer tokenizer = make_tokenizer(family(name));
+    for (int round = 0; round < 100; ++round) {
+      const std::string text =
+          round % 2 == 0 ? random_characters(random, 60) : random_mixture(random, 200);
+      const Ids ids = tokenizer.encode(text);
+      CAPTURE(name, text);
+      CHECK(tokenizer.decode(ids, true) == replace_invalid_utf8(text));
+      CHECK(read_piecewise(tokenizer, ids) == replace_invalid_utf8(text));
+    }
+  }
+}
+
+TEST_CASE("tokenizer.json: an answer loses its first space where encoding added one, only there") {
+  const JsonTokenizer bytes = make_tokenizer(family("llama3"));
+  CHECK(bytes.decode(bytes.encode(" a b"), true) == " a b");
+  const JsonTokenizer marked = make_tokenizer(family("llama2"));
+  CHECK(marked.decode(marked.encode("a b"), true) == "a b");
+  CHECK(marked.decode(marked.encode("\u65E5\U0001F600 x"), true) == "\u65E5\U0001F600 x");
+}
+
+TEST_CASE("tokenizer.json: text never becomes a special token") {
+  for (const char* name : {"llama3", "qwen2", "gpt2"}) {
+    const JsonTokenizer tokenizer = make_tokenizer(family(name));
+    for (const std::string text : {"<|user|>", "a<|end|> b", "<|begin|><|begin|>"}) {
+      const Ids ids = tokenizer.encode(text);
+      CAPTURE(name, text);
+      CHECK(std::none_of(ids.begin(), ids.end(),
+                         [&](TokenId id) { return tokenizer.is_special(id); }));
+      CHECK(tokenizer.decode(ids, true) == text);
+    }
+    const auto user = tokenizer.special_token("<|user|>");
+    REQUIRE(user.has_value());
+    CHECK(tokenizer.is_special(*user));
+    CHECK(tokenizer.decode({*user}, true).empty());
+    CHECK(tokenizer.decode({*user}, false) == "<|user|>");
+  }
+  // Not even where it is one word that the model's list of merges is not asked for.
+  Json json = family("llama3");
+  const TokenId word = json.at("model").at("vocab").at("in");
+  json["added_tokens"].push_back({{"id", word}, {"content", "in"}, {"special", true}});
+  json["model"]["merges"] = Json::array();
+  const Ids ids = make_tokenizer(json).encode("in");
+  CHECK(ids.size() == 2);
+}
+
+TEST_CASE("tokenizer.json: one word of ten million bytes, and as many accents") {
+  const JsonTokenizer bytes = make_tokenizer(family("qwen2"));
+  const std::string word(10'000'000, 'e');
+  CHECK(bytes.decode(bytes.encode(word), true) == word);
+  const JsonTokenizer marked = make_tokenizer(family("llama2"));
+  CHECK(marked.decode(marked.encode(word), true) == word);
+  std::string accents = "a";
+  for (int i = 0; i < 500'000; ++i) accents += "\u0301";
+  for (int i = 0; i < 500'000; ++i) accents += "\u0323";
+  CHECK(bytes.decode(bytes.encode(accents), true).starts_with("\u1EA1\u0323\u0323"));
+}
+
+TEST_CASE("tokenizer.json: merges may be written as text or as pairs") {
+  const Json pairs = family("gpt2");
+  Json lines = pairs;
+  for (Json& merge : lines["model"]["merges"]) {
+    if (merge.is_array()) merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+  }
+  const std::string text = "The house on the hill, it's empty 1234.";
+  CHECK(make_tokenizer(lines).encode(text) == make_tokenizer(pairs).encode(text));
+}
+
+TEST_CASE("tokenizer.json: what is not supported is refused by its name") {
+  using Catch::Matchers::Contains;
+  const auto split = [](const char* regex) {
+    return Json{{"type", "Split"},
+                {"pattern", {{"Regex", regex}}},
+                {"behavior", "Isolated"},
+                {"invert", false}};
+  };
+  CHECK_THAT(refusal(changed("gpt2", "/model/type", "Unigram")), Contains("Unigram"));
+  CHECK_THAT(refusal(changed("gpt2", "/model/dropout", 0.5)), Contains("dropout"));
+  CHECK_THAT(refusal(changed("gpt2", "/model/end_of_word_suffix", "</w>")),
+             Contains("end_of_word_suffix"));
+  CHECK_THAT(refusal(changed("gpt2", "/model/continuing_subword_prefix", "##")),
+             Contains("continuing_subword_prefix"));
+  CHECK_THAT(refusal(changed("gpt2", "/model/cache", 1)), Contains("cache"));
+  CHECK_THAT(refusal(changed("gpt2", "/normalizer", {{"type", "BertNormalizer"}})),
+             Contains("BertNormalizer"));
+  CHECK_THAT(refusal(changed("gpt2", "/pre_tokenizer", {{"type", "Whitespace"}})),
+             Contains("Whitespace"));
+  CHECK_THAT(refusal(changed("gpt2", "/decoder", {{"type", "WordPiece"}})), Contains("WordPiece"));
+  CHECK_THAT(refusal(changed("gpt2", "/post_processor", {{"type", "BertProcessing"}})),
+             Contains("BertProcessing"));
+  for (const char* regex : {"\\w+", "a\\b", "^a", "a$", ".", "a{2}+", "[[a]]", "(?m)a", "[a&&b]"}) {
+    CAPTURE(regex);
+    CHECK_THAT(refusal(changed("gpt2", "/pre_tokenizer", split(regex))), Contains("not supported"));
+  }
+  CHECK_THAT(refusal(changed("gpt2", "/pre_tokenizer", split("a*"))), Contains("empty"));
+  CHECK_THAT(refusal(changed("gpt2", "/pre_tokenizer", split("(a"))), Contains("pattern"));
+}
+
+TEST_CASE("tokenizer.json: damaged files are refused with a reason, never read past") {
+  using Catch::Matchers::Contains;
+  CHECK_THAT(refusal(changed("gpt2", "/model/merges", {"one two three"})), Contains("no pair"));
+  CHECK_THAT(refusal(changed("gpt2", "/model/merges", {"zz qq"})), Contains("merge 0"));
+  CHECK_THAT(refusal(changed("gpt2", "/model/vocab/a", -1)), Contains("no token id"));
+  CHECK_THAT(refusal(changed("gpt2", "/model/vocab/a", 4'000'000'000u)), Contains("no token id"));
+  CHECK_THAT(refusal(changed("gpt2", "/added_tokens/0/id", 17)), Contains("another id"));
+  Json lacks_byte = family("gpt2");
+  lacks_byte["model"]["vocab"].erase("a");
+  lacks_byte["model"]["merges"] = Json::array();
+  CHECK_THAT(refusal(lacks_byte), Contains("lacks byte 97"));
+  const std::string text = family("llama3").dump();
+  for (size_t size = 0; size < text.size(); size += 397) {
+    CHECK_THROWS_AS(JsonTokenizer(text.substr(0, size), "tokenizer.json"), LoadError);
+  }
+}
+
+}  // namespace quire
