@@ -57,8 +57,8 @@ class Backend {
   virtual DeviceMemory device_memory() const { return {}; }
 
   /// Packs the rows of `parts` ([n_i, k], host memory, contiguous, one dtype: bf16 or f32, with
-  /// kInt8 bf16 only), one below the other, as one [sum n_i, k] weight. The reference backend keeps
-  /// the views, so the memory behind them must live as long as the weight.
+  /// kInt8 bf16 only), one below the other, as one [sum n_i, k] weight. If it reads_parts(), the
+  /// memory behind the views must live as long as the weight.
   virtual std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
                                                     WeightFormat format) = 0;
 

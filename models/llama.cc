@@ -122,14 +122,12 @@ RaggedBatchView sub_batch(const RaggedBatchView& batch, int64_t first, int64_t c
 class Llama final : public Model {
  public:
   Llama(ModelConfig config, std::unique_ptr<WeightStore> weights, WeightFormat format,
-        Backend& backend)
+        Backend& backend, const LoadOptions& options)
       : config_(std::move(config)),
         weights_(std::move(weights)),
         format_(format),
         backend_(backend) {
-    load_embedding_and_head();
-    for (int32_t layer = 0; layer < config_.num_layers; ++layer) load_layer(layer);
-    final_norm_ = upload_weight("model.norm.weight", {config_.hidden_size});
+    load_weights(options);
     const std::vector<double> frequencies = config_.inv_freq();
     inv_freq_ = upload(make_view(frequencies.data(), {config_.head_dim / 2}));
   }
@@ -141,6 +139,7 @@ class Llama final : public Model {
                      Workspace& workspace) override;
 
  private:
+  void load_weights(const LoadOptions& options);
   void load_embedding_and_head();
   void load_layer(int32_t layer);
   ConstTensorView weight(const std::string& name, std::initializer_list<int64_t> shape);
@@ -184,7 +183,9 @@ TensorView Llama::upload(const ConstTensorView& host) {
 }
 
 TensorView Llama::upload_weight(const std::string& name, std::initializer_list<int64_t> shape) {
-  const TensorView view = upload(weight(name, shape));
+  const ConstTensorView host = weight(name, shape);
+  const TensorView view = upload(host);
+  weights_->release(host);
   weight_bytes_ += static_cast<int64_t>(buffers_.back()->size_bytes());
   return view;
 }
@@ -192,7 +193,34 @@ TensorView Llama::upload_weight(const std::string& name, std::initializer_list<i
 std::unique_ptr<PackedWeight> Llama::pack(std::initializer_list<ConstTensorView> parts) {
   auto packed = backend_.pack_weight({parts.begin(), parts.size()}, format_);
   weight_bytes_ += packed->value_bytes();
+  if (!packed->reads_parts()) {
+    for (const ConstTensorView& part : parts) weights_->release(part);
+  }
   return packed;
+}
+
+/// Loads that take a while say how far they are, ten times.
+void Llama::load_weights(const LoadOptions& options) {
+  constexpr int64_t kLongLoadBytes = int64_t{1} << 30;
+  constexpr int64_t kNumReports = 10;
+  const auto log = [&options](const std::string& line) {
+    if (options.log) options.log(line);
+  };
+  const bool is_long = weights_->stored_bytes() >= kLongLoadBytes;
+  load_embedding_and_head();
+  final_norm_ = upload_weight("model.norm.weight", {config_.hidden_size});
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+    load_layer(layer);
+    const int64_t done = layer + 1, all = config_.num_layers;
+    if (is_long && done * kNumReports / all > layer * kNumReports / all) {
+      log("weights: " + std::to_string(done) + " of " + std::to_string(all) + " layers");
+    }
+  }
+  if (const std::string stored = weights_->rounded_dtypes(); !stored.empty()) {
+    log("weights: stored as " + stored +
+        ", rounded to bf16 (to nearest, ties to even): they lose precision");
+  }
+  weights_->finish_loading();
 }
 
 void Llama::load_embedding_and_head() {
@@ -378,8 +406,9 @@ TensorView Llama::run_head(const ModelInput& input, const StreamBuffers& stream,
 }  // namespace
 
 std::unique_ptr<Model> make_llama(ModelConfig config, std::unique_ptr<WeightStore> weights,
-                                  WeightFormat format, Backend& backend) {
-  return std::make_unique<Llama>(std::move(config), std::move(weights), format, backend);
+                                  WeightFormat format, Backend& backend,
+                                  const LoadOptions& options) {
+  return std::make_unique<Llama>(std::move(config), std::move(weights), format, backend, options);
 }
 
 }  // namespace quire

@@ -11,6 +11,7 @@ namespace quire {
 /// bf16 weights, f32 residual stream. Reads Hugging Face's tensor names (models/README.md lists
 /// them) and throws LoadError for one that is missing or of another shape.
 std::unique_ptr<Model> make_llama(ModelConfig config, std::unique_ptr<WeightStore> weights,
-                                  WeightFormat format, Backend& backend);
+                                  WeightFormat format, Backend& backend,
+                                  const LoadOptions& options);
 
 }  // namespace quire

@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "kernels/backend.h"
 #include "kernels/paged_kv.h"
@@ -53,12 +55,19 @@ class Model {
                              Workspace&) = 0;
 };
 
+struct LoadOptions {
+  /// Takes a line whenever there is something to tell a person who waits: how far a long load has
+  /// come, and what it does to the weights.
+  std::function<void(const std::string& line)> log = {};
+};
+
 /// Loads config.json and *.safetensors from a Hugging Face folder. `moba` overrides the folder's
 /// own section (its full_attention_layers choose the layers that run full attention). `format` is
 /// that of all matrices but the embedding table. Throws LoadError. The backend must outlive the
 /// model.
 std::unique_ptr<Model> load_model(const std::filesystem::path& model_dir, Backend&,
                                   const MobaConfig* moba = nullptr,
-                                  WeightFormat format = WeightFormat::kOriginal);
+                                  WeightFormat format = WeightFormat::kOriginal,
+                                  const LoadOptions& options = {});
 
 }  // namespace quire

@@ -26,13 +26,14 @@ const Architecture& find_architecture(std::string_view name, std::string_view so
 }
 
 std::unique_ptr<Model> load_model(const std::filesystem::path& model_dir, Backend& backend,
-                                  const MobaConfig* moba, WeightFormat format) {
+                                  const MobaConfig* moba, WeightFormat format,
+                                  const LoadOptions& options) {
   ModelConfig config = load_model_config(model_dir);
   if (moba != nullptr) config.moba = *moba;
   check_moba_config(config);
   const Architecture& architecture = find_architecture(config.architecture, model_dir.string());
   return architecture.make(std::move(config), std::make_unique<WeightStore>(model_dir), format,
-                           backend);
+                           backend, options);
 }
 
 }  // namespace quire

@@ -14,7 +14,7 @@ namespace quire {
 struct Architecture {
   std::string_view name;
   std::unique_ptr<Model> (*make)(ModelConfig config, std::unique_ptr<WeightStore> weights,
-                                 WeightFormat format, Backend& backend);
+                                 WeightFormat format, Backend& backend, const LoadOptions& options);
 };
 
 /// The entry of `name`. Throws LoadError, beginning with `source_name` and listing the known

@@ -90,9 +90,9 @@ class Server {
         backend_(make_backend(config_.backend, {.num_threads = config_.threads})),
         model_config_(load_model_config(config_.model)),
         plan_(make_serving_plan(config_, model_config_, memory_before_loading())),
-        model_(
-            load_model(config_.model, *backend_, &plan_.moba,
-                       config_.weights == "int8" ? WeightFormat::kInt8 : WeightFormat::kOriginal)),
+        model_(load_model(config_.model, *backend_, &plan_.moba,
+                          config_.weights == "int8" ? WeightFormat::kInt8 : WeightFormat::kOriginal,
+                          {.log = [](const std::string& line) { spdlog::info("{}", line); }})),
         tokenizer_(load_tokenizer(config_.model, config_.threads)),
         chat_template_(load_chat_template(config_.model)),
         kv_storage_(*backend_, fit_to_device().kv),

@@ -21,6 +21,8 @@ class PackedWeight {
   virtual int64_t num_columns() const = 0;  // k, the input features
   virtual DType dtype() const = 0;          // kBF16, kF32, or kI8 for WeightFormat::kInt8
   virtual int64_t size_bytes() const = 0;   // memory it holds beside the original
+  /// Whether products read the memory of the parts that it was packed from.
+  virtual bool reads_parts() const { return false; }
 
   /// Bytes of the numbers that a product has to read, without padding.
   int64_t value_bytes() const {

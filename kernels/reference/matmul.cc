@@ -20,6 +20,7 @@ class ViewedWeight final : public PackedWeight {
   int64_t num_columns() const override { return parts_.front().shape[1]; }
   DType dtype() const override { return parts_.front().dtype; }
   int64_t size_bytes() const override { return 0; }
+  bool reads_parts() const override { return true; }
   const std::vector<ConstTensorView>& parts() const { return parts_; }
 
  private:

@@ -1,10 +1,15 @@
 #include "models/weights/weight_store.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstring>
 #include <system_error>
 #include <utility>
 
 #include "models/strict_json.h"
+#include "models/weights/rounding.h"
 
 namespace quire {
 namespace {
@@ -32,6 +37,19 @@ std::string_view stored_name(DType dtype) {
       return "I64";
   }
   return "?";
+}
+
+bool is_rounded(std::string_view stored, DType wanted) {
+  return wanted == DType::kBF16 && (stored == "F16" || stored == "F32");
+}
+
+/// Takes the whole pages of a mapped range out of memory. Whoever reads them again gets them from
+/// the file again.
+void give_back_pages(std::span<const std::byte> mapped) {
+  static const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<uintptr_t>(mapped.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(mapped.data() + mapped.size()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 /// A shard must be a file of the model folder itself: whoever publishes an index must not choose
@@ -90,6 +108,14 @@ void WeightStore::load_shards(const std::filesystem::path& model_dir,
   }
 }
 
+int64_t WeightStore::stored_bytes() const {
+  int64_t num_bytes = 0;
+  for (const auto& [name, location] : tensors_) {
+    num_bytes += static_cast<int64_t>(location.entry->data.size());
+  }
+  return num_bytes;
+}
+
 ConstTensorView WeightStore::get(std::string_view name, DType dtype,
                                  std::initializer_list<int64_t> shape) {
   const auto it = tensors_.find(name);
@@ -100,25 +126,63 @@ ConstTensorView WeightStore::get(std::string_view name, DType dtype,
   const auto& [file, entry] = it->second;
   const bool same_shape =
       std::equal(shape.begin(), shape.end(), entry->shape.begin(), entry->shape.end());
-  if (entry->dtype != stored_name(dtype) || !same_shape) {
+  if (!same_shape || (entry->dtype != stored_name(dtype) && !is_rounded(entry->dtype, dtype))) {
     throw LoadError(file->path().string() + ": tensor '" + std::string(name) + "': expected " +
                     std::string(stored_name(dtype)) + " " + describe_shape(shape) + ", actual " +
-                    entry->dtype + " " + describe_shape(entry->shape) +
-                    (same_shape ? " (convert the weights to bfloat16)" : ""));
+                    entry->dtype + " " + describe_shape(entry->shape));
   }
   ConstTensorView view = make_view(static_cast<const BFloat16*>(nullptr), shape);
   view.dtype = dtype;
-  view.data = aligned_data(*entry, dtype);
+  view.data = lend(it->second, dtype);
   return view;
 }
 
-/// Files written by early versions of the format's library have headers of odd length.
-const void* WeightStore::aligned_data(const SafetensorsEntry& entry, DType dtype) {
-  const auto address = reinterpret_cast<uintptr_t>(entry.data.data());
-  if (address % static_cast<uintptr_t>(element_bytes(dtype)) == 0) return entry.data.data();
-  auto& copy = realigned_.emplace_back((entry.data.size() + sizeof(int64_t) - 1) / sizeof(int64_t));
-  std::memcpy(copy.data(), entry.data.data(), entry.data.size());
-  return copy.data();
+/// The tensor's data in the mapped file, unless it is stored as another dtype or at an odd address
+/// (files written by early versions of the format's library have headers of odd length).
+const void* WeightStore::lend(const Location& location, DType dtype) {
+  const std::span<const std::byte> stored = location.entry->data;
+  const bool is_stored = location.entry->dtype == stored_name(dtype);
+  const auto element = static_cast<size_t>(element_bytes(dtype));
+  if (is_stored && reinterpret_cast<uintptr_t>(stored.data()) % element == 0) {
+    loans_.emplace(stored.data(), Loan{.file = location.file, .mapped = stored});
+    return stored.data();
+  }
+  const size_t stored_element = location.entry->dtype == "F32" ? sizeof(float) : sizeof(BFloat16);
+  const size_t num_bytes = is_stored ? stored.size() : stored.size() / stored_element * element;
+  Loan loan;
+  loan.copy.resize((num_bytes + sizeof(int64_t) - 1) / sizeof(int64_t));
+  void* copy = loan.copy.data();
+  if (is_stored) {
+    std::memcpy(copy, stored.data(), num_bytes);
+  } else {
+    const auto round = location.entry->dtype == "F32" ? round_f32 : round_f16;
+    round(stored, static_cast<BFloat16*>(copy));
+    rounded_.insert(location.entry->dtype);
+  }
+  give_back_pages(stored);
+  loans_.emplace(copy, std::move(loan));
+  return copy;
+}
+
+void WeightStore::release(const ConstTensorView& view) {
+  const auto it = loans_.find(view.data);
+  QUIRE_CHECK(it != loans_.end()) << "a view that the store has not given";
+  give_back_pages(it->second.mapped);
+  loans_.erase(it);
+}
+
+void WeightStore::finish_loading() {
+  tensors_.clear();
+  std::erase_if(files_, [this](const std::unique_ptr<SafetensorsFile>& file) {
+    return std::none_of(loans_.begin(), loans_.end(),
+                        [&](const auto& loan) { return loan.second.file == file.get(); });
+  });
+}
+
+std::string WeightStore::rounded_dtypes() const {
+  std::string names;
+  for (const std::string& name : rounded_) names += (names.empty() ? "" : ", ") + name;
+  return names;
 }
 
 }  // namespace quire

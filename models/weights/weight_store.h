@@ -5,6 +5,8 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,8 +17,8 @@
 namespace quire {
 
 /// The tensors of a model folder by name: model.safetensors, or the shards that
-/// model.safetensors.index.json lists. Views stay valid for as long as the store lives. Immutable
-/// once loading is done; `get` is for the loading thread.
+/// model.safetensors.index.json lists. A view stays valid until it is released, or as long as the
+/// store lives. Immutable once loading is done; everything here is for the loading thread.
 class WeightStore {
  public:
   /// Maps every file and checks every header. Throws LoadError.
@@ -24,9 +26,22 @@ class WeightStore {
 
   bool contains(std::string_view name) const { return tensors_.contains(name); }
 
-  /// A contiguous view in host memory, aligned to its element. Throws LoadError naming the tensor,
-  /// its file, and the expected and actual dtype and shape.
+  /// Of all tensors as they are stored.
+  int64_t stored_bytes() const;
+
+  /// A contiguous view in host memory, aligned to its element. What is stored as F16 or F32 and
+  /// wanted as bf16 is rounded to the nearest, ties to even, into memory of the store's own. Throws
+  /// LoadError naming the tensor, its file, and the expected and actual dtype and shape.
   ConstTensorView get(std::string_view name, DType dtype, std::initializer_list<int64_t> shape);
+
+  /// Says that a view which `get` gave is not read any more: its memory goes back to the system.
+  void release(const ConstTensorView& view);
+
+  /// Says that there will be no further `get`: files that no view reads are unmapped.
+  void finish_loading();
+
+  /// The stored dtypes that `get` has rounded to bf16, as in "F16, F32"; "" for none.
+  std::string rounded_dtypes() const;
 
  private:
   struct Location {
@@ -34,13 +49,21 @@ class WeightStore {
     const SafetensorsEntry* entry = nullptr;
   };
 
+  /// What is behind a view.
+  struct Loan {
+    const SafetensorsFile* file = nullptr;  // that the view reads, or null
+    std::span<const std::byte> mapped = {};
+    std::vector<int64_t> copy = {};  // rounded, or realigned
+  };
+
   void load_shards(const std::filesystem::path& model_dir, const std::filesystem::path& index_path);
-  const void* aligned_data(const SafetensorsEntry& entry, DType dtype);
+  const void* lend(const Location& location, DType dtype);
 
   std::filesystem::path model_dir_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, Location, std::less<>> tensors_;
-  std::vector<std::vector<int64_t>> realigned_;  // copies of tensors that lie at an odd address
+  std::multimap<const void*, Loan> loans_;  // by the view's address
+  std::set<std::string, std::less<>> rounded_;
 };
 
 }  // namespace quire

@@ -1,6 +1,8 @@
 #include "models/llama.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -59,6 +61,64 @@ TEST_CASE("untied and sharded weights of the same numbers give the same logits")
   sharded.write("config.json", config);
   sharded.write("model.safetensors.index.json", "{\"weight_map\": {" + index + "}}");
   CHECK(logits_of(sharded, backend) == expected);
+}
+
+TEST_CASE("weights stored as float32 or float16 give the logits of the same numbers in bf16") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  const auto dtype = GENERATE(as<std::string>{}, "F32", "F16");
+  CAPTURE(backend, dtype);
+  const TemporaryFolder original, stored;
+  std::vector<NamedTensor> tensors = tiny_tensors();
+  for (NamedTensor& tensor : tensors) {  // onto the grid of float16
+    for (BFloat16& value : tensor.values) {
+      value = to_bfloat16(std::round(to_float(value) * 4096) / 4096);
+    }
+  }
+  write_model(original, tensors);
+  stored.write("config.json", tiny_config());
+  stored.write("model.safetensors", safetensors_bytes(tensors, dtype));
+  CHECK(logits_of(stored, backend) == logits_of(original, backend));
+}
+
+TEST_CASE("the log says that stored numbers were rounded") {
+  const TemporaryFolder folder;
+  folder.write("config.json", tiny_config());
+  folder.write("model.safetensors", safetensors_bytes(tiny_tensors(), "F32"));
+  const auto backend = make_backend("reference");
+  std::vector<std::string> lines;
+  const LoadOptions options{.log = [&](const std::string& line) { lines.push_back(line); }};
+  load_model(folder.path(), *backend, nullptr, WeightFormat::kOriginal, options);
+  REQUIRE(lines.size() == 1);
+  CHECK_THAT(lines[0], Contains("stored as F32, rounded to bf16") && Contains("lose precision"));
+
+  lines.clear();
+  write_model(folder, tiny_tensors());
+  load_model(folder.path(), *backend, nullptr, WeightFormat::kOriginal, options);
+  CHECK(lines.empty());
+}
+
+TEST_CASE("a long load says how far it is") {
+  // A tensor that the model does not read and the file system does not store makes the file long.
+  constexpr size_t kHoleBytes = size_t{1} << 30;
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors());
+  folder.write("hole.safetensors",
+               safetensors_bytes(R"({"hole": {"dtype": "U8", "shape": [1073741824],
+                                              "data_offsets": [0, 1073741824]}})",
+                                 ""));
+  const auto hole = folder.path() / "hole.safetensors";
+  std::filesystem::resize_file(hole, std::filesystem::file_size(hole) + kHoleBytes);
+  std::filesystem::rename(folder.path() / "model.safetensors", folder.path() / "a.safetensors");
+  std::string index = R"("hole": "hole.safetensors")";
+  for (const NamedTensor& tensor : tiny_tensors()) {
+    index += ", \"" + tensor.name + R"(": "a.safetensors")";
+  }
+  folder.write("model.safetensors.index.json", "{\"weight_map\": {" + index + "}}");
+  const auto backend = make_backend("reference");
+  std::vector<std::string> lines;
+  load_model(folder.path(), *backend, nullptr, WeightFormat::kOriginal,
+             {.log = [&](const std::string& line) { lines.push_back(line); }});
+  CHECK(lines == std::vector<std::string>{"weights: 1 of 2 layers", "weights: 2 of 2 layers"});
 }
 
 TEST_CASE("a folder that lacks or bends a tensor is refused before anything runs") {

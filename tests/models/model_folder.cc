@@ -1,5 +1,8 @@
 #include "tests/models/model_folder.h"
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <random>
@@ -30,7 +33,23 @@ std::string safetensors_bytes(std::string_view header, std::string_view data) {
   return bytes.append(header).append(data);
 }
 
-std::string safetensors_bytes(const std::vector<NamedTensor>& tensors) {
+uint16_t to_f16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000u);
+  const float magnitude = std::abs(value);
+  if (magnitude == 0) return sign;
+  int exponent = 0;
+  std::frexp(magnitude, &exponent);
+  exponent = std::max(exponent, -13);
+  const float steps = std::ldexp(magnitude, 11 - exponent);  // of the last digit, below 2^11
+  if (exponent > 16 || steps != std::floor(steps)) {
+    throw std::invalid_argument(std::to_string(value) + " is no float16");
+  }
+  return static_cast<uint16_t>(sign + static_cast<uint32_t>(steps) +
+                               (static_cast<uint32_t>(exponent + 13) << 10));
+}
+
+std::string safetensors_bytes(const std::vector<NamedTensor>& tensors, std::string_view dtype) {
   std::string header = R"({"__metadata__": {"format": "pt"})";
   std::string data;
   for (const NamedTensor& tensor : tensors) {
@@ -40,11 +59,15 @@ std::string safetensors_bytes(const std::vector<NamedTensor>& tensors) {
     }
     const size_t begin = data.size();
     for (const BFloat16 value : tensor.values) {
-      data.push_back(static_cast<char>(value.bits & 0xFF));
-      data.push_back(static_cast<char>(value.bits >> 8));
+      const uint32_t bits = dtype == "F32"   ? uint32_t{value.bits} << 16
+                            : dtype == "F16" ? to_f16(to_float(value))
+                                             : value.bits;
+      for (int byte = 0; byte < (dtype == "F32" ? 4 : 2); ++byte) {
+        data.push_back(static_cast<char>(bits >> (8 * byte) & 0xFF));
+      }
     }
-    header += ", \"" + tensor.name + R"(": {"dtype": "BF16", "shape": [)" + shape +
-              R"(], "data_offsets": [)" + std::to_string(begin) + ", " +
+    header += ", \"" + tensor.name + R"(": {"dtype": ")" + std::string(dtype) + R"(", "shape": [)" +
+              shape + R"(], "data_offsets": [)" + std::to_string(begin) + ", " +
               std::to_string(data.size()) + "]}";
   }
   header += "}";

@@ -36,8 +36,13 @@ struct NamedTensor {
   std::vector<BFloat16> values;
 };
 
-/// A truthful safetensors file.
-std::string safetensors_bytes(const std::vector<NamedTensor>& tensors);
+/// A truthful safetensors file; stored as BF16, or widened to F32, or as F16.
+/// REQUIRES: every value is one of F16, too, if it is to be stored so.
+std::string safetensors_bytes(const std::vector<NamedTensor>& tensors,
+                              std::string_view dtype = "BF16");
+
+/// The float16 that is this number. Throws std::invalid_argument if there is none.
+uint16_t to_f16(float value);
 
 /// config.json of a Llama of two layers, hidden size 16, four query and two KV heads of 8.
 std::string tiny_config(std::string_view more_keys = "");
