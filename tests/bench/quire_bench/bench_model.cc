@@ -13,20 +13,12 @@
 #include "tests/bench/quire_bench/random_table.h"
 #include "tests/bench/quire_bench/shapes.h"
 #include "tests/models/model_folder.h"
+#include "tests/support/bundled_model.h"
 
 namespace quire::bench {
 namespace {
 
 constexpr float kStepsPerUnit = 32;  // of int8 keys and values, whose standard deviation is 1
-
-std::filesystem::path bundled_model() {
-  std::error_code ignored;
-  const auto binary = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  const std::filesystem::path in_source_tree = QUIRE_BUNDLED_MODEL;
-  const auto installed =
-      binary.parent_path().parent_path() / "share/quire" / in_source_tree.filename();
-  return std::filesystem::exists(installed, ignored) ? installed : in_source_tree;
-}
 
 MobaConfig chosen_moba(const ModelConfig& config, const BenchOptions& options) {
   MobaConfig moba = config.moba.value_or(MobaConfig{});
@@ -69,7 +61,7 @@ BenchModel::BenchModel(const BenchOptions& options)
       backend_(make_backend(options.backend, {.num_threads = options.num_threads})) {
   const bool is_folder = !options.model.empty() || options.shape == "bundled";
   if (is_folder) {
-    const auto folder = options.model.empty() ? bundled_model() : options.model;
+    const auto folder = options.model.empty() ? test::bundled_model() : options.model;
     moba_ = chosen_moba(load_model_config(folder), options);
     model_ = load_model(folder, backend_, &moba_, options.weights);
   } else {

@@ -34,53 +34,53 @@ OpWork MeteredBackend::stop_counting() {
 }
 
 void MeteredBackend::embedding(const EmbeddingParams& p) {
-  time(OpKind::kEmbedding, [&] { inner_->embedding(p); });
+  time(OpKind::kEmbedding, [&] { inner().embedding(p); });
 }
 void MeteredBackend::matmul(const MatmulParams& p) {
-  time(OpKind::kMatmul, [&] { inner_->matmul(p); });
+  time(OpKind::kMatmul, [&] { inner().matmul(p); });
   if (is_counting_) count(p);
 }
 void MeteredBackend::rms_norm(const RmsNormParams& p) {
-  time(OpKind::kRmsNorm, [&] { inner_->rms_norm(p); });
+  time(OpKind::kRmsNorm, [&] { inner().rms_norm(p); });
 }
 void MeteredBackend::rope_table(const RopeTableParams& p) {
-  time(OpKind::kRope, [&] { inner_->rope_table(p); });
+  time(OpKind::kRope, [&] { inner().rope_table(p); });
 }
 void MeteredBackend::rope(const RopeParams& p) {
-  time(OpKind::kRope, [&] { inner_->rope(p); });
+  time(OpKind::kRope, [&] { inner().rope(p); });
 }
 void MeteredBackend::append_kv(const AppendKvParams& p) {
-  time(OpKind::kAppendKv, [&] { inner_->append_kv(p); });
+  time(OpKind::kAppendKv, [&] { inner().append_kv(p); });
 }
 void MeteredBackend::seal_blocks(const SealBlocksParams& p) {
-  time(OpKind::kSealBlocks, [&] { inner_->seal_blocks(p); });
+  time(OpKind::kSealBlocks, [&] { inner().seal_blocks(p); });
 }
 void MeteredBackend::seal_units(const SealUnitsParams& p) {
-  time(OpKind::kSealUnits, [&] { inner_->seal_units(p); });
+  time(OpKind::kSealUnits, [&] { inner().seal_units(p); });
 }
 void MeteredBackend::moba_gate(const MobaGateParams& p) {
-  time(OpKind::kMobaGate, [&] { inner_->moba_gate(p); });
+  time(OpKind::kMobaGate, [&] { inner().moba_gate(p); });
   if (is_counting_) count(p);
 }
 void MeteredBackend::moba_attention(const MobaAttentionParams& p) {
-  time(OpKind::kMobaAttention, [&] { inner_->moba_attention(p); });
+  time(OpKind::kMobaAttention, [&] { inner().moba_attention(p); });
   if (is_counting_) count(p);
 }
 void MeteredBackend::full_attention(const FullAttentionParams& p) {
-  time(OpKind::kFullAttention, [&] { inner_->full_attention(p); });
+  time(OpKind::kFullAttention, [&] { inner().full_attention(p); });
   if (is_counting_) count(p);
 }
 void MeteredBackend::silu_mul(const SiluMulParams& p) {
-  time(OpKind::kSiluMul, [&] { inner_->silu_mul(p); });
+  time(OpKind::kSiluMul, [&] { inner().silu_mul(p); });
 }
 void MeteredBackend::sample(const SampleParams& p) {
-  time(OpKind::kSample, [&] { inner_->sample(p); });
+  time(OpKind::kSample, [&] { inner().sample(p); });
 }
 
 std::vector<int32_t> MeteredBackend::read(const ConstTensorView& view) {
   QUIRE_CHECK(view.is_contiguous() && view.dtype == DType::kI32) << "cannot be counted";
   std::vector<int32_t> values(static_cast<size_t>(view.num_elements()));
-  inner_->download(view.data, std::as_writable_bytes(std::span(values)));
+  inner().download(view.data, std::as_writable_bytes(std::span(values)));
   return values;
 }
 

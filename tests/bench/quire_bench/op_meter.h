@@ -3,11 +3,11 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
-#include <memory>
 #include <string_view>
 #include <vector>
 
 #include "kernels/backend.h"
+#include "tests/support/forwarding_backend.h"
 
 namespace quire::bench {
 
@@ -47,32 +47,17 @@ std::string_view op_name(OpKind op);
 /// start_counting and stop_counting it also adds up the ops' work, from their very arguments: which
 /// blocks were attended is read from `selected`, not estimated. Counting takes time of its own, so
 /// it runs in the warm-up. On a backend that runs asynchronously the times are those of enqueuing.
-class MeteredBackend final : public Backend {
+class MeteredBackend final : public ForwardingBackend {
  public:
   using OpSeconds = std::array<double, kNumOps>;
 
-  explicit MeteredBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
+  using ForwardingBackend::ForwardingBackend;
 
   void start_counting();
   OpWork stop_counting();
 
   const OpSeconds& op_seconds() const { return op_seconds_; }
   void reset_op_seconds() { op_seconds_ = {}; }
-
-  std::string_view name() const override { return inner_->name(); }
-  std::string_view description() const override { return inner_->description(); }
-  std::unique_ptr<DeviceBuffer> allocate(size_t bytes) override { return inner_->allocate(bytes); }
-  void upload(std::span<const std::byte> host, void* device) override {
-    inner_->upload(host, device);
-  }
-  void download(const void* device, std::span<std::byte> host) override {
-    inner_->download(device, host);
-  }
-  void synchronize() override { inner_->synchronize(); }
-  std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
-                                            WeightFormat format) override {
-    return inner_->pack_weight(parts, format);
-  }
 
   void embedding(const EmbeddingParams& p) override;
   void matmul(const MatmulParams& p) override;
@@ -111,7 +96,6 @@ class MeteredBackend final : public Backend {
   void count(const MobaAttentionParams& p);
   void count(const FullAttentionParams& p);
 
-  std::unique_ptr<Backend> inner_;
   OpSeconds op_seconds_{};
   OpWork work_;
   bool is_counting_ = false;
