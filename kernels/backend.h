@@ -20,6 +20,7 @@
 #include "kernels/ops/seal_blocks.h"
 #include "kernels/ops/seal_units.h"
 #include "kernels/ops/silu_mul.h"
+#include "kernels/quant/block_matrix.h"
 
 namespace quire {
 
@@ -61,6 +62,12 @@ class Backend {
   /// memory behind the views must live as long as the weight.
   virtual std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
                                                     WeightFormat format) = 0;
+
+  /// Whether pack_blocks is there; elsewhere the numbers are widened before they are packed.
+  virtual bool keeps_blocks() const { return false; }
+  /// Like pack_weight, of rows that stay in their blocks (kernels/ops/matmul.h); each part may have
+  /// a format of its own. The memory behind the parts may go when this returns.
+  virtual std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts);
 
   virtual void embedding(const EmbeddingParams&) = 0;
   virtual void matmul(const MatmulParams&) = 0;

@@ -204,4 +204,17 @@ void verify_weight_parts(std::span<const ConstTensorView> parts, WeightFormat fo
   check.that(dtype == kBF16 || dtype == kF32, "bf16 or f32 parts");
 }
 
+void verify_block_parts(std::span<const BlockMatrix> parts) {
+  const TensorCheck check("pack_blocks");
+  check.that(!parts.empty(), "at least one part");
+  for (const BlockMatrix& part : parts) {
+    const BlockLayout layout = block_layout(part.format);
+    check.that(part.data != nullptr && part.num_rows >= 1 && part.num_columns >= 1,
+               "parts of at least one number");
+    check.that(part.num_columns == parts.front().num_columns, "parts of one width");
+    check.that(part.num_columns % layout.num_elements == 0,
+               "rows of whole " + std::string(layout.name) + " blocks");
+  }
+}
+
 }  // namespace quire

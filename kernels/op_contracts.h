@@ -23,6 +23,8 @@ void verify(const SiluMulParams& params);
 void verify(const SampleParams& params);
 
 /// Checks the parts of one packed weight: contiguous [n_i, k], one dtype, bf16 or f32.
+/// Of Backend::pack_blocks.
+void verify_block_parts(std::span<const BlockMatrix> parts);
 void verify_weight_parts(std::span<const ConstTensorView> parts, WeightFormat format);
 
 }  // namespace quire

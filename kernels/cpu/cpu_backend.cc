@@ -47,6 +47,13 @@ class CpuBackend final : public Backend {
     const ThreadsOfOp threads(*this);
     return matmul_.pack(parts, format);
   }
+  bool keeps_blocks() const override { return cpu::MatmulEngine::has_own_bf16(); }
+  std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts) override {
+    verify_block_parts(parts);
+    QUIRE_CHECK(keeps_blocks()) << "pack_blocks: a CPU without dot products of bf16";
+    const ThreadsOfOp threads(*this);
+    return matmul_.pack_blocks(parts);
+  }
 
   void matmul(const MatmulParams& p) override {
     verify(p);

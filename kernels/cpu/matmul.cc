@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/block_weight.h"
 #include "kernels/cpu/int8_weight.h"
 #include "kernels/cpu/onednn_matmul.h"
 #include "kernels/cpu/panel_dot.h"
@@ -20,6 +21,10 @@ std::unique_ptr<PackedWeight> MatmulEngine::pack(std::span<const ConstTensorView
   }
   if (parts.front().dtype == DType::kBF16 && panel_dot::has_bf16()) return make_bf16_panels(parts);
   return onednn_->pack(parts);
+}
+
+std::unique_ptr<PackedWeight> MatmulEngine::pack_blocks(std::span<const BlockMatrix> parts) {
+  return make_block_panels(parts);
 }
 
 void MatmulEngine::run(const MatmulParams& params) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/ops/matmul.h"
+#include "kernels/quant/block_matrix.h"
 
 namespace quire::cpu {
 
@@ -33,12 +34,15 @@ class CpuWeight : public PackedWeight {
 inline constexpr int64_t kMaxRowsAtOnce = 1008;
 
 /// Matrix products. bf16 with AVX512_BF16 and int8 with AVX512_VNNI run in own loops over packed
-/// panels (panel_weight.h), other int8 row by row (int8_weight.h), the rest in oneDNN.
+/// panels (panel_weight.h), blocks of GGUF likewise (block_weight.h), other int8 row by row
+/// (int8_weight.h), the rest in oneDNN.
 class MatmulEngine {
  public:
   MatmulEngine();
   ~MatmulEngine();
   std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts, WeightFormat format);
+  /// REQUIRES: has_own_bf16().
+  std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts);
   void run(const MatmulParams& params);
   /// Whether products with bf16 weights run in own loops.
   static bool has_own_bf16();

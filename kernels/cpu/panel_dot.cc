@@ -117,7 +117,7 @@ QUIRE_DOT void add_rows(const Product& p, const Piece& piece) {
   const Masks masks = masks_of(p.num_columns);
   float* out = p.out + piece.first_row * p.out_stride;
   Sums<Dot, kRows> sums;
-  sums.load(out, p.out_stride, piece.word == 0 ? Masks{} : masks);
+  sums.load(out, p.out_stride, piece.word == 0 && !p.adds ? Masks{} : masks);
   const std::byte* a = p.a + piece.first_row * p.a_stride_bytes;
   for (int64_t word = piece.word; word < piece.end_word; ++word) {
     const uint32_t* at = p.panel + word * kColumns;

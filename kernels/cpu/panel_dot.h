@@ -34,9 +34,10 @@ struct Product {
   float* out = nullptr;             // [num_rows, num_columns]
   int64_t out_stride = 0;           // floats from one row to the next
   int64_t num_columns = kColumns;   // 1 to kColumns
+  bool adds = false;                // `out` holds the sums of the words before these
 };
 
-/// Words of bf16: out = a * panel, summed in f32.
+/// Words of bf16: out = a * panel, summed in f32. With `adds`, the chain of each sum goes on.
 void multiply_bf16(const Product& product);
 
 /// Words of int8; the panel holds weight + 128 without signs, which is what the instruction takes.

@@ -19,13 +19,13 @@ class PackedWeight {
   virtual ~PackedWeight() = default;
   virtual int64_t num_rows() const = 0;     // n, the output features
   virtual int64_t num_columns() const = 0;  // k, the input features
-  virtual DType dtype() const = 0;          // kBF16, kF32, or kI8 for WeightFormat::kInt8
+  virtual DType dtype() const = 0;          // kBF16 (blocks too), kF32, or kI8 for kInt8
   virtual int64_t size_bytes() const = 0;   // memory it holds beside the original
   /// Whether products read the memory of the parts that it was packed from.
   virtual bool reads_parts() const { return false; }
 
   /// Bytes of the numbers that a product has to read, without padding.
-  int64_t value_bytes() const {
+  virtual int64_t value_bytes() const {
     const int64_t scales = dtype() == DType::kI8 ? num_rows() * int64_t{sizeof(float)} : 0;
     return num_rows() * num_columns() * element_bytes(dtype()) + scales;
   }
@@ -41,6 +41,9 @@ inline constexpr int64_t kMaxInt8Columns = INT32_MAX / (127 * 127);
 ///   out[m, n] = f32(sum over k of qa[m, k] * qw[n, k]) * scale_a[m] * scale_w[n]
 /// multiplied from left to right in f32. The sum is of integers and exact, so every backend gives
 /// the same bits. A row of `a` or of the weight that holds NaN or infinity gives NaN throughout.
+///
+/// A weight that was packed from blocks (Backend::pack_blocks) is the bf16 weight of the blocks'
+/// numbers, each rounded to bf16: the result has that weight's bits.
 ///
 /// A row of `out` depends on its own row of `a` alone, bit for bit: the same token gives the same
 /// logits in any batch and any chunk. A backend whose library breaks that must not use it.

@@ -1,6 +1,8 @@
 #include "kernels/ops/matmul.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <vector>
 
 #include "kernels/int8_grid.h"
@@ -26,6 +28,36 @@ class ViewedWeight final : public PackedWeight {
  private:
   std::vector<ConstTensorView> parts_;
   int64_t num_rows_ = 0;
+};
+
+/// Numbers of its own: those of blocks, as bf16.
+class WidenedWeight final : public PackedWeight {
+ public:
+  explicit WidenedWeight(std::span<const BlockMatrix> parts)
+      : num_columns_(parts.front().num_columns) {
+    std::vector<float> row(static_cast<size_t>(num_columns_));
+    for (const BlockMatrix& part : parts) {
+      for (int64_t i = 0; i < part.num_rows; ++i) {
+        widen_blocks(part.format, part.row(i), row);
+        std::transform(row.begin(), row.end(), std::back_inserter(values_), to_bfloat16);
+      }
+      value_bytes_ += part.num_rows * block_row_bytes(part.format, num_columns_);
+    }
+  }
+  int64_t num_rows() const override { return view().shape[0]; }
+  int64_t num_columns() const override { return num_columns_; }
+  DType dtype() const override { return DType::kBF16; }
+  int64_t size_bytes() const override { return view().num_elements() * int64_t{sizeof(BFloat16)}; }
+  int64_t value_bytes() const override { return value_bytes_; }
+  ConstTensorView view() const {
+    return make_view(values_.data(),
+                     {static_cast<int64_t>(values_.size()) / num_columns_, num_columns_});
+  }
+
+ private:
+  int64_t num_columns_;
+  int64_t value_bytes_ = 0;
+  std::vector<BFloat16> values_;
 };
 
 /// Rows of a matrix on their grids.
@@ -87,23 +119,10 @@ void matmul_int8(const MatmulParams& params, const Int8Rows& weight) {
   }
 }
 
-}  // namespace
-
-std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
-                                          WeightFormat format) {
-  if (format == WeightFormat::kInt8) return std::make_unique<Int8Weight>(parts);
-  return std::make_unique<ViewedWeight>(parts);
-}
-
-void matmul(const MatmulParams& params) {
-  if (const auto* int8 = dynamic_cast<const Int8Weight*>(params.weight)) {
-    return matmul_int8(params, int8->rows());
-  }
-  const auto* weight = dynamic_cast<const ViewedWeight*>(params.weight);
-  QUIRE_CHECK(weight != nullptr) << "a weight packed by another backend";
+void matmul_viewed(const MatmulParams& params, std::span<const ConstTensorView> parts) {
   const int64_t num_rows_m = params.a.shape[0], k = params.a.shape[1];
   int64_t first_column = 0;
-  for (const ConstTensorView& part : weight->parts()) {
+  for (const ConstTensorView& part : parts) {
 #pragma omp parallel for collapse(2)
     for (int64_t m = 0; m < num_rows_m; ++m) {
       for (int64_t n = 0; n < part.shape[0]; ++n) {
@@ -116,6 +135,31 @@ void matmul(const MatmulParams& params) {
     }
     first_column += part.shape[0];
   }
+}
+
+}  // namespace
+
+std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
+                                          WeightFormat format) {
+  if (format == WeightFormat::kInt8) return std::make_unique<Int8Weight>(parts);
+  return std::make_unique<ViewedWeight>(parts);
+}
+
+std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts) {
+  return std::make_unique<WidenedWeight>(parts);
+}
+
+void matmul(const MatmulParams& params) {
+  if (const auto* widened = dynamic_cast<const WidenedWeight*>(params.weight)) {
+    const ConstTensorView view = widened->view();
+    return matmul_viewed(params, {&view, 1});
+  }
+  if (const auto* int8 = dynamic_cast<const Int8Weight*>(params.weight)) {
+    return matmul_int8(params, int8->rows());
+  }
+  const auto* weight = dynamic_cast<const ViewedWeight*>(params.weight);
+  QUIRE_CHECK(weight != nullptr) << "a weight packed by another backend";
+  matmul_viewed(params, weight->parts());
 }
 
 }  // namespace quire::reference

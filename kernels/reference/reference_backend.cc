@@ -59,6 +59,11 @@ class ReferenceBackend final : public Backend {
     verify_weight_parts(parts, format);
     return reference::pack_weight(parts, format);
   }
+  bool keeps_blocks() const override { return true; }
+  std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts) override {
+    verify_block_parts(parts);
+    return reference::pack_blocks(parts);
+  }
 
   void embedding(const EmbeddingParams& p) override { run(p, reference::embedding); }
   void matmul(const MatmulParams& p) override { run(p, reference::matmul); }

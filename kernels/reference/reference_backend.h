@@ -30,6 +30,8 @@ void sample(const SampleParams& params);
 /// Keeps views of the parts, unless the format is another; see Backend::pack_weight.
 std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
                                           WeightFormat format);
+/// Widens and rounds the numbers; see Backend::pack_blocks.
+std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts);
 
 }  // namespace reference
 }  // namespace quire

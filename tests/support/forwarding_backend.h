@@ -27,6 +27,10 @@ class ForwardingBackend : public Backend {
                                             WeightFormat format) override {
     return inner_->pack_weight(parts, format);
   }
+  bool keeps_blocks() const override { return inner_->keeps_blocks(); }
+  std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts) override {
+    return inner_->pack_blocks(parts);
+  }
 
   void embedding(const EmbeddingParams& p) override { inner_->embedding(p); }
   void matmul(const MatmulParams& p) override { inner_->matmul(p); }
