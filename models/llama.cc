@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -119,6 +120,13 @@ RaggedBatchView sub_batch(const RaggedBatchView& batch, int64_t first, int64_t c
   return part;
 }
 
+/// A matrix of the file.
+struct MatrixName {
+  std::string name;
+  int64_t num_rows;
+  int64_t num_columns;
+};
+
 class Llama final : public Model {
  public:
   Llama(ModelConfig config, std::unique_ptr<WeightStore> weights, WeightFormat format,
@@ -134,6 +142,7 @@ class Llama final : public Model {
 
   const ModelConfig& config() const override { return config_; }
   int64_t weight_bytes() const override { return weight_bytes_; }
+  std::string weight_types() const override;
   size_t workspace_bytes(const StepLimits& limits) const override;
   TensorView forward(const ModelInput& input, std::span<const PagedKvView> layers,
                      Workspace& workspace) override;
@@ -145,7 +154,8 @@ class Llama final : public Model {
   ConstTensorView weight(const std::string& name, std::initializer_list<int64_t> shape);
   TensorView upload(const ConstTensorView& host);
   TensorView upload_weight(const std::string& name, std::initializer_list<int64_t> shape);
-  std::unique_ptr<PackedWeight> pack(std::initializer_list<ConstTensorView> parts);
+  std::unique_ptr<PackedWeight> pack(std::initializer_list<MatrixName> names);
+  std::unique_ptr<PackedWeight> pack_blocks(std::initializer_list<MatrixName> names);
 
   SelectionSchedule schedule() const {
     return config_.moba ? config_.moba->schedule : SelectionSchedule{};
@@ -163,6 +173,8 @@ class Llama final : public Model {
   WeightFormat format_;
   Backend& backend_;
   int64_t weight_bytes_ = 0;
+  std::set<std::string> kept_types_;     // of matrices that are multiplied as they are stored
+  std::set<std::string> widened_types_;  // of those that became bf16
   std::vector<std::unique_ptr<DeviceBuffer>> buffers_;
   TensorView embedding_;                   // [vocab_size, hidden_size] bf16
   TensorView final_norm_;                  // [hidden_size] bf16
@@ -190,12 +202,20 @@ TensorView Llama::upload_weight(const std::string& name, std::initializer_list<i
   return view;
 }
 
-std::unique_ptr<PackedWeight> Llama::pack(std::initializer_list<ConstTensorView> parts) {
-  auto packed = backend_.pack_weight({parts.begin(), parts.size()}, format_);
-  weight_bytes_ += packed->value_bytes();
-  if (!packed->reads_parts()) {
-    for (const ConstTensorView& part : parts) weights_->release(part);
+std::unique_ptr<PackedWeight> Llama::pack(std::initializer_list<MatrixName> names) {
+  auto packed = pack_blocks(names);
+  if (packed == nullptr) {
+    std::vector<ConstTensorView> parts;
+    for (const MatrixName& matrix : names) {
+      parts.push_back(weight(matrix.name, {matrix.num_rows, matrix.num_columns}));
+      widened_types_.emplace(weights_->stored_type(matrix.name));
+    }
+    packed = backend_.pack_weight(parts, format_);
+    for (const ConstTensorView& part : parts) {
+      if (!packed->reads_parts()) weights_->release(part);
+    }
   }
+  weight_bytes_ += packed->value_bytes();
   return packed;
 }
 
@@ -223,15 +243,40 @@ void Llama::load_weights(const LoadOptions& options) {
   weights_->finish_loading();
 }
 
+/// Null unless all of the matrices are stored in blocks, and the backend multiplies those.
+std::unique_ptr<PackedWeight> Llama::pack_blocks(std::initializer_list<MatrixName> names) {
+  if (format_ != WeightFormat::kOriginal || !backend_.keeps_blocks()) return nullptr;
+  std::vector<BlockMatrix> parts;
+  for (const MatrixName& matrix : names) {
+    const auto part = weights_->blocks(matrix.name, {matrix.num_rows, matrix.num_columns});
+    if (!part) return nullptr;
+    parts.push_back(*part);
+  }
+  for (const BlockMatrix& part : parts) kept_types_.emplace(block_layout(part.format).name);
+  auto packed = backend_.pack_blocks(parts);
+  weights_->release_blocks();
+  return packed;
+}
+
+std::string Llama::weight_types() const {
+  if (format_ == WeightFormat::kInt8) return "int8";
+  std::string text;
+  const auto add = [&text](const std::string& type) { text += (text.empty() ? "" : ", ") + type; };
+  for (const std::string& type : kept_types_) add(type);
+  for (const std::string& type : widened_types_) add(type == "BF16" ? "bf16" : type + " as bf16");
+  return text;
+}
+
 void Llama::load_embedding_and_head() {
   const int64_t vocab = config_.vocab_size;
   const int64_t hidden = config_.hidden_size;
   embedding_ = upload_weight("model.embed_tokens.weight", {vocab, hidden});
   const bool is_tied = config_.tie_word_embeddings;
-  lm_head_ =
-      pack({weight(is_tied ? "model.embed_tokens.weight" : "lm_head.weight", {vocab, hidden})});
+  lm_head_ = pack({{is_tied ? "model.embed_tokens.weight" : "lm_head.weight", vocab, hidden}});
   // The same numbers in another layout are counted once.
-  if (is_tied && format_ == WeightFormat::kOriginal) weight_bytes_ -= lm_head_->value_bytes();
+  if (is_tied && format_ == WeightFormat::kOriginal && kept_types_.empty()) {
+    weight_bytes_ -= lm_head_->value_bytes();
+  }
 }
 
 void Llama::load_layer(int32_t layer) {
@@ -242,14 +287,14 @@ void Llama::load_layer(int32_t layer) {
   const int64_t kv_width = int64_t{config_.num_kv_heads} * config_.head_dim;
   LayerWeights& w = layers_.emplace_back();
   w.attention_norm = upload_weight(prefix + "input_layernorm.weight", {hidden});
-  w.qkv = pack({weight(prefix + "self_attn.q_proj.weight", {q_width, hidden}),
-                weight(prefix + "self_attn.k_proj.weight", {kv_width, hidden}),
-                weight(prefix + "self_attn.v_proj.weight", {kv_width, hidden})});
-  w.output = pack({weight(prefix + "self_attn.o_proj.weight", {hidden, q_width})});
+  w.qkv = pack({{prefix + "self_attn.q_proj.weight", q_width, hidden},
+                {prefix + "self_attn.k_proj.weight", kv_width, hidden},
+                {prefix + "self_attn.v_proj.weight", kv_width, hidden}});
+  w.output = pack({{prefix + "self_attn.o_proj.weight", hidden, q_width}});
   w.mlp_norm = upload_weight(prefix + "post_attention_layernorm.weight", {hidden});
-  w.gate_up = pack({weight(prefix + "mlp.gate_proj.weight", {inner, hidden}),
-                    weight(prefix + "mlp.up_proj.weight", {inner, hidden})});
-  w.down = pack({weight(prefix + "mlp.down_proj.weight", {hidden, inner})});
+  w.gate_up = pack({{prefix + "mlp.gate_proj.weight", inner, hidden},
+                    {prefix + "mlp.up_proj.weight", inner, hidden}});
+  w.down = pack({{prefix + "mlp.down_proj.weight", hidden, inner}});
 }
 
 size_t Llama::workspace_bytes(const StepLimits& limits) const {

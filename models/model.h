@@ -46,6 +46,8 @@ class Model {
   virtual ~Model() = default;
   virtual const ModelConfig& config() const = 0;
   virtual int64_t weight_bytes() const = 0;  // as the backend multiplies them
+  /// What its matrices are multiplied as, for the banner: "bf16", "int8", "Q4_K, F16 as bf16".
+  virtual std::string weight_types() const = 0;
   virtual size_t workspace_bytes(const StepLimits&) const = 0;
 
   /// Runs one step. `layers` holds one view per layer, all with the same block ids and block_size.
@@ -61,11 +63,11 @@ struct LoadOptions {
   std::function<void(const std::string& line)> log = {};
 };
 
-/// Loads config.json and *.safetensors from a Hugging Face folder. `moba` overrides the folder's
-/// own section (its full_attention_layers choose the layers that run full attention). `format` is
-/// that of all matrices but the embedding table. Throws LoadError. The backend must outlive the
-/// model.
-std::unique_ptr<Model> load_model(const std::filesystem::path& model_dir, Backend&,
+/// Loads config.json and *.safetensors from a Hugging Face folder, or a GGUF file. `moba` overrides
+/// the folder's own section (its full_attention_layers choose the layers that run full attention).
+/// `format` is that of all matrices but the embedding table. Throws LoadError. The backend must
+/// outlive the model.
+std::unique_ptr<Model> load_model(const std::filesystem::path& model, Backend&,
                                   const MobaConfig* moba = nullptr,
                                   WeightFormat format = WeightFormat::kOriginal,
                                   const LoadOptions& options = {});

@@ -7,8 +7,10 @@
 #include <cmath>
 #include <cstdint>
 
+#include "models/gguf_config.h"
 #include "models/model_registry.h"
 #include "models/strict_json.h"
+#include "models/weights/find_gguf.h"
 
 namespace quire {
 namespace {
@@ -221,6 +223,7 @@ std::vector<double> ModelConfig::inv_freq() const {
   std::vector<double> frequencies(static_cast<size_t>(head_dim / 2));
   for (size_t i = 0; i < frequencies.size(); ++i) {
     frequencies[i] = std::pow(rope_theta, -2.0 * static_cast<double>(i) / head_dim);
+    if (!rope_divisors.empty()) frequencies[i] /= static_cast<double>(rope_divisors[i]);
   }
   return frequencies;
 }
@@ -247,16 +250,17 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view sour
   return config;
 }
 
-ModelConfig load_model_config(const std::filesystem::path& model_dir) {
+ModelConfig load_model_config(const std::filesystem::path& model) {
   std::error_code error;
-  if (!std::filesystem::is_directory(model_dir, error)) {
-    throw LoadError(model_dir.string() + ": no such model folder");
+  if (const auto gguf = find_gguf(model)) return parse_gguf_config(GgufFile(*gguf).contents());
+  if (!std::filesystem::is_directory(model, error)) {
+    throw LoadError(model.string() + ": no such model folder");
   }
-  const auto config_path = model_dir / "config.json";
+  const auto config_path = model / "config.json";
   ModelConfig config =
       parse_model_config(read_text_file(config_path, kMaxConfigBytes), config_path.string());
 
-  const auto generation_path = model_dir / "generation_config.json";
+  const auto generation_path = model / "generation_config.json";
   if (std::filesystem::exists(generation_path, error)) {
     const std::string source = generation_path.string();
     const Json root =

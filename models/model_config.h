@@ -46,6 +46,7 @@ struct ModelConfig {
   int32_t head_dim = 0;  // independent of hidden_size / num_heads
   float rms_norm_eps = 1e-5f;
   double rope_theta = 10000.0;
+  std::vector<float> rope_divisors;     // of each frequency, [head_dim / 2]; empty: none (GGUF)
   int32_t max_position_embeddings = 0;  // the model's context in tokens
   bool tie_word_embeddings = false;
   std::optional<int32_t> bos_token_id;
@@ -53,7 +54,8 @@ struct ModelConfig {
   std::optional<MobaConfig> moba;  // absent: the weights were not trained for it
 
   int32_t group_size() const { return num_heads / num_kv_heads; }
-  /// [head_dim / 2] rotation frequencies in radians per position: theta^(-2i / head_dim).
+  /// [head_dim / 2] rotation frequencies in radians per position: theta^(-2i / head_dim),
+  /// divided by rope_divisors[i].
   std::vector<double> inv_freq() const;
 };
 
@@ -62,8 +64,8 @@ struct ModelConfig {
 ModelConfig parse_model_config(std::string_view json_text, std::string_view source_name);
 
 /// config.json of a folder; the end-of-sequence ids of generation_config.json, where there is one,
-/// are added to its own.
-ModelConfig load_model_config(const std::filesystem::path& model_dir);
+/// are added to its own. Of a GGUF file (models/weights/find_gguf.h) what its metadata says.
+ModelConfig load_model_config(const std::filesystem::path& model);
 
 /// A schedule as text: "FROM:GROUP" or "FROM:GROUP:TOP_K", several with commas between them, like
 /// "1048576:4,4194304:16:6"; "none" for no schedule. Throws LoadError, beginning with

@@ -25,15 +25,15 @@ const Architecture& find_architecture(std::string_view name, std::string_view so
                   std::string(name.substr(0, 100)) + "'; known: " + known);
 }
 
-std::unique_ptr<Model> load_model(const std::filesystem::path& model_dir, Backend& backend,
+std::unique_ptr<Model> load_model(const std::filesystem::path& model, Backend& backend,
                                   const MobaConfig* moba, WeightFormat format,
                                   const LoadOptions& options) {
-  ModelConfig config = load_model_config(model_dir);
+  ModelConfig config = load_model_config(model);
   if (moba != nullptr) config.moba = *moba;
   check_moba_config(config);
-  const Architecture& architecture = find_architecture(config.architecture, model_dir.string());
-  return architecture.make(std::move(config), std::make_unique<WeightStore>(model_dir), format,
-                           backend, options);
+  const Architecture& architecture = find_architecture(config.architecture, model.string());
+  return architecture.make(std::move(config), std::make_unique<WeightStore>(model), format, backend,
+                           options);
 }
 
 }  // namespace quire

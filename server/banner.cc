@@ -54,7 +54,7 @@ std::string make_banner(const ServerConfig& config, const ServingPlan& plan, con
   };
   banner = "Quire " QUIRE_VERSION;
   add("model      ", plan.service.model_name + " (" + config.model.string() + "), weights " +
-                         config.weights + ", " + format_bytes(model.weight_bytes()));
+                         model.weight_types() + ", " + format_bytes(model.weight_bytes()));
   add("backend    ", std::string(backend.name()) + ": " + std::string(backend.description()));
   add("context    ", format_count(plan.engine.max_model_len) + " tokens");
   add("KV pool    ", format_count(num_pool_tokens) + " tokens in " + format_bytes(plan.kv_bytes) +

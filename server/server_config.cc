@@ -34,7 +34,8 @@ CLI::Validator seconds_between(double low, double high) {
 }
 
 void add_model_options(CLI::App& app, ServerConfig& config) {
-  app.add_option("--model", config.model, "Hugging Face folder; default: the bundled model");
+  app.add_option("--model", config.model,
+                 "Hugging Face folder or GGUF file; default: the bundled model");
   app.add_option("--served-model-name", config.served_model_name, "name in the API");
   app.add_option("--backend", config.backend, "auto, cpu, reference, cuda:N")
       ->capture_default_str();

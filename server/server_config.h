@@ -13,7 +13,7 @@ namespace quire {
 struct ServerConfig {
   // model
   std::filesystem::path model;    // empty: the bundled one
-  std::string served_model_name;  // empty: the folder's name
+  std::string served_model_name;  // empty: the name of the folder or GGUF file
   std::string backend = "auto";
   std::string weights = "bf16";  // bf16, int8
   int threads = 0;               // of one op and of tokenising; 0: all that the process may use

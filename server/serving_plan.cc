@@ -18,7 +18,7 @@ std::string model_name(const ServerConfig& config) {
   std::filesystem::path folder =
       (std::filesystem::current_path() / config.model).lexically_normal();
   if (!folder.has_filename()) folder = folder.parent_path();  // a slash at the end
-  return folder.filename().string();
+  return (folder.extension() == ".gguf" ? folder.stem() : folder.filename()).string();
 }
 
 /// FNV-1a: the fingerprint names model and semantics, it guards nothing.

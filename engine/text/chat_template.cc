@@ -5,6 +5,8 @@
 #include <optional>
 
 #include "models/model_config.h"
+#include "models/weights/find_gguf.h"
+#include "models/weights/gguf.h"
 
 namespace quire {
 namespace {
@@ -112,10 +114,12 @@ class CodedChatTemplate final : public ChatTemplate {
   Layout layout_;
 };
 
-}  // namespace
-
-std::unique_ptr<ChatTemplate> load_chat_template(const std::filesystem::path& model_dir) {
-  const std::filesystem::path file = model_dir / "tokenizer_config.json";
+/// The Jinja text that a folder's tokenizer_config.json, or a GGUF, brings.
+std::string read_chat_template(const std::filesystem::path& model) {
+  if (const auto gguf = find_gguf(model)) {
+    return std::string(GgufFile(*gguf).metadata().text("tokenizer.chat_template"));
+  }
+  const std::filesystem::path file = model / "tokenizer_config.json";
   std::ifstream stream(file);
   if (!stream) throw LoadError(file.string() + ": cannot be read");
   const auto config = nlohmann::json::parse(stream, nullptr, false);
@@ -124,7 +128,13 @@ std::unique_ptr<ChatTemplate> load_chat_template(const std::filesystem::path& mo
   if (!config.is_object() || source == config.end() || !source->is_string()) {
     throw LoadError(file.string() + ": chat_template: expected a string");
   }
-  const std::string& jinja = source->get_ref<const std::string&>();
+  return source->get<std::string>();
+}
+
+}  // namespace
+
+std::unique_ptr<ChatTemplate> load_chat_template(const std::filesystem::path& model) {
+  const std::string jinja = read_chat_template(model);
   std::string known;
   for (Layout (*make)() : {chatml_layout, llama3_layout, quire_layout}) {
     Layout layout = make();
@@ -133,7 +143,7 @@ std::unique_ptr<ChatTemplate> load_chat_template(const std::filesystem::path& mo
     }
     known += (known.empty() ? "" : ", ") + std::string(layout.name);
   }
-  throw LoadError(file.string() + ": chat_template: unknown to this version; known: " + known);
+  throw LoadError(model.string() + ": chat_template: unknown to this version; known: " + known);
 }
 
 Result<std::vector<TokenId>> encode_pieces(const Tokenizer& tokenizer,

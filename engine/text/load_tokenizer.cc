@@ -1,6 +1,8 @@
+#include "engine/text/gguf_tokenizer.h"
 #include "engine/text/json_tokenizer.h"
 #include "engine/text/sentencepiece_tokenizer.h"
 #include "models/strict_json.h"
+#include "models/weights/find_gguf.h"
 
 namespace quire {
 namespace {
@@ -10,6 +12,7 @@ constexpr size_t kMaxJsonBytes = size_t{128} << 20;
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir, int num_threads) {
+  if (const auto gguf = find_gguf(model_dir)) return load_gguf_tokenizer(*gguf, num_threads);
   // Where a folder has both, tokenizer.json was derived from the other.
   const std::filesystem::path model = model_dir / "tokenizer.model";
   if (std::filesystem::exists(model)) {

@@ -63,17 +63,18 @@ std::string with_spaces(const std::string& name) {
 
 SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& model_file,
                                                int num_threads)
+    : SentencePieceTokenizer(read_file(model_file), model_file.string(), num_threads) {}
+
+SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model,
+                                               const std::string& source_name, int num_threads)
     : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()),
       num_threads_(std::max(num_threads, 1)) {
-  const std::string bytes = read_file(model_file);
-  const std::optional<std::vector<PieceType>> types = read_piece_types(bytes);
-  if (!types || types->empty()) {
-    throw LoadError(model_file.string() + ": not a SentencePiece model");
-  }
-  const auto status = processor_->LoadFromSerializedProto(bytes);
-  if (!status.ok()) throw LoadError(model_file.string() + ": " + status.ToString());
+  const std::optional<std::vector<PieceType>> types = read_piece_types(model);
+  if (!types || types->empty()) throw LoadError(source_name + ": not a SentencePiece model");
+  const auto status = processor_->LoadFromSerializedProto({model.data(), model.size()});
+  if (!status.ok()) throw LoadError(source_name + ": " + status.ToString());
   if (processor_->GetPieceSize() != static_cast<int>(types->size())) {
-    throw LoadError(model_file.string() + ": " + std::to_string(types->size()) + " pieces, but " +
+    throw LoadError(source_name + ": " + std::to_string(types->size()) + " pieces, but " +
                     std::to_string(processor_->GetPieceSize()) + " were loaded");
   }
   load_pieces(*types);

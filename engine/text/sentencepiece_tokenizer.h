@@ -38,6 +38,8 @@ class SentencePieceTokenizer final : public Tokenizer {
  public:
   /// Throws LoadError.
   SentencePieceTokenizer(const std::filesystem::path& model_file, int num_threads);
+  /// `model` is what a tokenizer.model holds, `source_name` where it comes from.
+  SentencePieceTokenizer(std::string_view model, const std::string& source_name, int num_threads);
   ~SentencePieceTokenizer() override;
 
   std::vector<TokenId> encode(std::string_view text) const override;

@@ -1,13 +1,6 @@
 #include "models/weights/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -153,30 +146,6 @@ class HeaderReader {
   std::vector<Claim> claims_;
 };
 
-std::span<const std::byte> map_file(const std::filesystem::path& path) {
-  const auto fail = [&path](const std::string& what) {
-    throw LoadError(path.string() + ": " + what);
-  };
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) fail(std::strerror(errno));
-  struct stat info {};
-  const bool is_file = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-  if (!is_file || info.st_size == 0) {
-    ::close(fd);
-    fail(is_file ? "the file is empty" : "not a regular file");
-  }
-  const auto size_bytes = static_cast<size_t>(info.st_size);
-  void* memory = ::mmap(nullptr, size_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-  const int map_error = errno;
-  ::close(fd);
-  if (memory == MAP_FAILED) fail(std::string("cannot be mapped: ") + std::strerror(map_error));
-  return {static_cast<const std::byte*>(memory), size_bytes};
-}
-
-void unmap(std::span<const std::byte> file) {
-  ::munmap(const_cast<std::byte*>(file.data()), file.size());
-}
-
 }  // namespace
 
 std::string describe_shape(std::span<const int64_t> shape) {
@@ -209,16 +178,7 @@ SafetensorsEntries parse_safetensors(std::span<const std::byte> file,
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
-    : path_(path), file_(map_file(path)) {
-  try {
-    entries_ = parse_safetensors(file_, path_.string());
-  } catch (...) {
-    unmap(file_);
-    throw;
-  }
-}
-
-SafetensorsFile::~SafetensorsFile() { unmap(file_); }
+    : file_(path), entries_(parse_safetensors(file_.bytes(), path.string())) {}
 
 const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
   const auto it = entries_.find(name);

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "models/weights/mapped_file.h"
+
 namespace quire {
 
 /// One tensor of a safetensors file, as its header describes it and as its bytes bear out.
@@ -31,25 +33,19 @@ SafetensorsEntries parse_safetensors(std::span<const std::byte> file, std::strin
 /// "[2, 3]".
 std::string describe_shape(std::span<const int64_t> shape);
 
-/// A safetensors file, mapped read-only for as long as this lives: pages come in when they are
-/// read. The file must not be truncated meanwhile (the system answers that with SIGBUS).
-/// Immutable, any thread.
+/// A safetensors file, mapped as MappedFile says. Immutable, any thread.
 class SafetensorsFile {
  public:
   /// Throws LoadError naming the file.
   explicit SafetensorsFile(const std::filesystem::path& path);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   /// Null if there is no such tensor.
   const SafetensorsEntry* find(std::string_view name) const;
   const SafetensorsEntries& entries() const { return entries_; }
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& path() const { return file_.path(); }
 
  private:
-  std::filesystem::path path_;
-  std::span<const std::byte> file_;
+  MappedFile file_;
   SafetensorsEntries entries_;
 };
 

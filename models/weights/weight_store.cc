@@ -8,7 +8,9 @@
 #include <system_error>
 #include <utility>
 
+#include "kernels/check.h"
 #include "models/strict_json.h"
+#include "models/weights/find_gguf.h"
 #include "models/weights/rounding.h"
 
 namespace quire {
@@ -61,9 +63,13 @@ bool is_plain_file_name(std::string_view name) {
 
 }  // namespace
 
-WeightStore::WeightStore(const std::filesystem::path& model_dir) : model_dir_(model_dir) {
-  const auto single_path = model_dir / "model.safetensors";
-  const auto index_path = model_dir / "model.safetensors.index.json";
+WeightStore::WeightStore(const std::filesystem::path& model) : model_dir_(model) {
+  if (const auto gguf = find_gguf(model)) {
+    gguf_ = std::make_unique<GgufWeights>(*gguf);
+    return;
+  }
+  const auto single_path = model / "model.safetensors";
+  const auto index_path = model / "model.safetensors.index.json";
   std::error_code error;
   if (std::filesystem::exists(single_path, error)) {
     files_.push_back(std::make_unique<SafetensorsFile>(single_path));
@@ -71,10 +77,11 @@ WeightStore::WeightStore(const std::filesystem::path& model_dir) : model_dir_(mo
       tensors_.emplace(name, Location{files_.back().get(), &entry});
     }
   } else if (std::filesystem::exists(index_path, error)) {
-    load_shards(model_dir, index_path);
+    load_shards(model, index_path);
   } else {
-    throw LoadError(model_dir.string() +
-                    ": neither model.safetensors nor model.safetensors.index.json");
+    throw LoadError(
+        model.string() +
+        ": neither model.safetensors nor model.safetensors.index.json nor a .gguf file");
   }
 }
 
@@ -108,7 +115,12 @@ void WeightStore::load_shards(const std::filesystem::path& model_dir,
   }
 }
 
+bool WeightStore::contains(std::string_view name) const {
+  return gguf_ ? gguf_->contains(name) : tensors_.contains(name);
+}
+
 int64_t WeightStore::stored_bytes() const {
+  if (gguf_) return gguf_->stored_bytes();
   int64_t num_bytes = 0;
   for (const auto& [name, location] : tensors_) {
     num_bytes += static_cast<int64_t>(location.entry->data.size());
@@ -118,6 +130,10 @@ int64_t WeightStore::stored_bytes() const {
 
 ConstTensorView WeightStore::get(std::string_view name, DType dtype,
                                  std::initializer_list<int64_t> shape) {
+  if (gguf_) {
+    QUIRE_CHECK(dtype == DType::kBF16) << "a GGUF tensor as " << dtype_name(dtype);
+    return gguf_->get(name, shape);
+  }
   const auto it = tensors_.find(name);
   if (it == tensors_.end()) {
     throw LoadError(model_dir_.string() + ": missing tensor '" + std::string(name) +
@@ -165,6 +181,7 @@ const void* WeightStore::lend(const Location& location, DType dtype) {
 }
 
 void WeightStore::release(const ConstTensorView& view) {
+  if (gguf_) return gguf_->release(view);
   const auto it = loans_.find(view.data);
   QUIRE_CHECK(it != loans_.end()) << "a view that the store has not given";
   give_back_pages(it->second.mapped);
@@ -172,6 +189,7 @@ void WeightStore::release(const ConstTensorView& view) {
 }
 
 void WeightStore::finish_loading() {
+  if (gguf_) gguf_->finish_loading();
   tensors_.clear();
   std::erase_if(files_, [this](const std::unique_ptr<SafetensorsFile>& file) {
     return std::none_of(loans_.begin(), loans_.end(),
@@ -181,8 +199,22 @@ void WeightStore::finish_loading() {
 
 std::string WeightStore::rounded_dtypes() const {
   std::string names;
-  for (const std::string& name : rounded_) names += (names.empty() ? "" : ", ") + name;
+  for (const std::string& name : gguf_ ? gguf_->rounded_types() : rounded_)
+    names += (names.empty() ? "" : ", ") + name;
   return names;
+}
+
+std::optional<BlockMatrix> WeightStore::blocks(std::string_view name,
+                                               std::initializer_list<int64_t> shape) {
+  return gguf_ ? gguf_->blocks(name, shape) : std::nullopt;
+}
+
+void WeightStore::release_blocks() {
+  if (gguf_) gguf_->release_blocks();
+}
+
+std::string_view WeightStore::stored_type(std::string_view name) const {
+  return gguf_ ? gguf_->stored_type(name) : tensors_.find(name)->second.entry->dtype;
 }
 
 }  // namespace quire

@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -12,27 +13,39 @@
 #include <vector>
 
 #include "kernels/tensor.h"
+#include "models/weights/gguf_weights.h"
 #include "models/weights/safetensors.h"
 
 namespace quire {
 
-/// The tensors of a model folder by name: model.safetensors, or the shards that
-/// model.safetensors.index.json lists. A view stays valid until it is released, or as long as the
-/// store lives. Immutable once loading is done; everything here is for the loading thread.
+/// The tensors of a model by their Hugging Face names: model.safetensors, the shards that
+/// model.safetensors.index.json lists, or a GGUF file. A view stays valid until it is released, or
+/// as long as the store lives. Immutable once loading is done; everything here is for the loading
+/// thread.
 class WeightStore {
  public:
-  /// Maps every file and checks every header. Throws LoadError.
-  explicit WeightStore(const std::filesystem::path& model_dir);
+  /// Maps every file of the folder (or the GGUF file itself) and checks every header. Throws
+  /// LoadError.
+  explicit WeightStore(const std::filesystem::path& model);
 
-  bool contains(std::string_view name) const { return tensors_.contains(name); }
+  bool contains(std::string_view name) const;
 
   /// Of all tensors as they are stored.
   int64_t stored_bytes() const;
 
   /// A contiguous view in host memory, aligned to its element. What is stored as F16 or F32 and
-  /// wanted as bf16 is rounded to the nearest, ties to even, into memory of the store's own. Throws
+  /// wanted as bf16 (or in a GGUF's blocks) is rounded to the nearest, ties to even, into memory of
+  /// the store's own. Throws
   /// LoadError naming the tensor, its file, and the expected and actual dtype and shape.
   ConstTensorView get(std::string_view name, DType dtype, std::initializer_list<int64_t> shape);
+
+  /// The matrix in the blocks of a GGUF, if it is stored so. Throws LoadError as `get` does. Valid
+  /// until `release_blocks`.
+  std::optional<BlockMatrix> blocks(std::string_view name, std::initializer_list<int64_t> shape);
+  void release_blocks();
+
+  /// "BF16", "Q4_K". REQUIRES: contains(name).
+  std::string_view stored_type(std::string_view name) const;
 
   /// Says that a view which `get` gave is not read any more: its memory goes back to the system.
   void release(const ConstTensorView& view);
@@ -60,6 +73,7 @@ class WeightStore {
   const void* lend(const Location& location, DType dtype);
 
   std::filesystem::path model_dir_;
+  std::unique_ptr<GgufWeights> gguf_;  // then there is nothing else
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, Location, std::less<>> tensors_;
   std::multimap<const void*, Loan> loans_;  // by the view's address

@@ -28,6 +28,7 @@ class ArithmeticModel final : public Model {
   }
   const ModelConfig& config() const override { return config_; }
   int64_t weight_bytes() const override { return 0; }
+  std::string weight_types() const override { return "none"; }
   size_t workspace_bytes(const StepLimits& limits) const override {
     return Workspace::padded(static_cast<size_t>(limits.max_logit_rows) * kVocab * sizeof(float));
   }

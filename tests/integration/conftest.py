@@ -25,9 +25,9 @@ START_LIMIT_S = 120 * SLOWNESS
 
 
 class Server:
-    def __init__(self, *flags, env=None):
+    def __init__(self, *flags, env=None, model=MODEL_DIR):
         self.process = subprocess.Popen(
-            [SERVER, "--model", str(MODEL_DIR), "--port", "0", "--grpc-port", "0",
+            [SERVER, "--model", str(model), "--port", "0", "--grpc-port", "0",
              "--kv-cache-memory", "1GiB", *flags],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, **(env or {})})
@@ -87,8 +87,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(*flags, env=None):
-    server = Server(*flags, env=env)
+def running(*flags, env=None, model=MODEL_DIR):
+    server = Server(*flags, env=env, model=model)
     try:
         yield server
     finally:

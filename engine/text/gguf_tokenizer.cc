@@ -1,0 +1,24 @@
+#include "engine/text/gguf_tokenizer.h"
+
+#include <string>
+
+#include "engine/text/gguf_sentencepiece.h"
+#include "engine/text/sentencepiece_tokenizer.h"
+#include "models/weights/gguf.h"
+
+namespace quire {
+
+std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& file, int num_threads) {
+  const GgufFile gguf(file);
+  const GgufMetadata& metadata = gguf.metadata();
+  constexpr std::string_view kKind = "tokenizer.ggml.model";
+  const std::string_view kind = metadata.text(kKind);
+  if (kind == "llama") {
+    return std::make_unique<SentencePieceTokenizer>(sentencepiece_model_of(metadata), file.string(),
+                                                    num_threads);
+  }
+  metadata.fail(kKind,
+                "unknown tokenizer '" + std::string(kind.substr(0, 100)) + "'; known: llama");
+}
+
+}  // namespace quire
