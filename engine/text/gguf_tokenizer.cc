@@ -2,7 +2,9 @@
 
 #include <string>
 
+#include "engine/text/gguf_bpe.h"
 #include "engine/text/gguf_sentencepiece.h"
+#include "engine/text/json_tokenizer.h"
 #include "engine/text/sentencepiece_tokenizer.h"
 #include "models/weights/gguf.h"
 
@@ -17,8 +19,11 @@ std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& file
     return std::make_unique<SentencePieceTokenizer>(sentencepiece_model_of(metadata), file.string(),
                                                     num_threads);
   }
+  if (kind == "gpt2") {
+    return std::make_unique<JsonTokenizer>(tokenizer_json_of(metadata), file.string());
+  }
   metadata.fail(kKind,
-                "unknown tokenizer '" + std::string(kind.substr(0, 100)) + "'; known: llama");
+                "unknown tokenizer '" + std::string(kind.substr(0, 100)) + "'; known: llama, gpt2");
 }
 
 }  // namespace quire

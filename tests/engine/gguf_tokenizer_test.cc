@@ -1,5 +1,5 @@
 // The tokenizer inside a GGUF: the bundled SentencePiece model, written as GGUF writes such models,
-// gives the ids of its tokenizer.model.
+// gives the ids of its tokenizer.model; small BPE models give those of their tokenizer.json.
 
 #include "engine/text/gguf_tokenizer.h"
 
@@ -9,7 +9,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -120,7 +123,7 @@ TEST_CASE("a GGUF may leave out the bos and the space in front") {
 TEST_CASE("a GGUF whose tokenizer is unknown, absent or contradicts itself is refused by key") {
   CHECK_THAT(error_of(GgufBuilder()), Contains("'tokenizer.ggml.model': missing"));
   CHECK_THAT(error_of(GgufBuilder().add_text("tokenizer.ggml.model", "bert")),
-             Contains("unknown tokenizer 'bert'"));
+             Contains("unknown tokenizer 'bert'; known: llama, gpt2"));
   CHECK_THAT(error_of(GgufBuilder().add_text("tokenizer.ggml.model", "llama")),
              Contains("'tokenizer.ggml.tokens': 0 tokens"));
   Lists lists = bundled_lists();
@@ -158,6 +161,140 @@ TEST_CASE("a normaliser's table that would lead out of itself is refused") {
   lists.charsmap[7] = '\x7F';
   CHECK_THAT(error_of(as_gguf(lists)),
              Contains("'tokenizer.ggml.precompiled_charsmap': 240007 bytes that are no sound"));
+}
+
+using Json = nlohmann::json;
+
+/// A tokenizer.json of models/tools/make_bpe_golden.py, whose ids other tests compare with those of
+/// Hugging Face's library.
+Json golden_tokenizer(const std::string& name) {
+  std::ifstream file(QUIRE_SOURCE_DIR "/tests/engine/data/bpe_golden.json");
+  const Json golden = Json::parse(file);
+  for (const auto& entry : golden.at("cases")) {
+    if (entry.at("name") == name) return entry.at("tokenizer");
+  }
+  throw std::runtime_error("no golden tokenizer " + name);
+}
+
+/// The same tokenizer as GGUF lists it. Ids that nothing stands for are unused.
+GgufBuilder as_gguf(const Json& json, std::string_view pre) {
+  constexpr int32_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
+  std::map<int32_t, std::pair<std::string, int32_t>> by_id;
+  for (const auto& [name, id] : json.at("model").at("vocab").items()) {
+    by_id[id.get<int32_t>()] = {name, kNormal};
+  }
+  for (const auto& token : json.at("added_tokens")) {
+    by_id[token.at("id").get<int32_t>()] = {token.at("content").get<std::string>(),
+                                            token.at("special") ? kControl : kUserDefined};
+  }
+  std::vector<std::string> tokens, merges;
+  std::vector<int32_t> types;
+  for (int32_t id = 0; id <= by_id.rbegin()->first + 1; ++id) {
+    const auto found = by_id.find(id);
+    tokens.push_back(found == by_id.end() ? "[PAD" + std::to_string(id) + "]"
+                                          : found->second.first);
+    types.push_back(found == by_id.end() ? kUnused : found->second.second);
+  }
+  for (const auto& merge : json.at("model").at("merges")) {
+    merges.push_back(merge.is_string()
+                         ? merge.get<std::string>()
+                         : merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>());
+  }
+  GgufBuilder builder;
+  builder.add_text("tokenizer.ggml.model", "gpt2")
+      .add_text("tokenizer.ggml.pre", pre)
+      .add_texts("tokenizer.ggml.tokens", tokens)
+      .add_integers("tokenizer.ggml.token_type", types)
+      .add_texts("tokenizer.ggml.merges", merges)
+      .add_u32("tokenizer.ggml.bos_token_id", 0);
+  return builder;
+}
+
+std::unique_ptr<Tokenizer> load(const Json& json) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", json.dump());
+  return load_tokenizer(folder.path(), 1);
+}
+
+void check_same_ids(const Tokenizer& actual, const Tokenizer& expected) {
+  Random random(9);
+  std::vector<std::string> texts = {"",
+                                    " ",
+                                    "I'll don't WE'VE",
+                                    "x1234567 89",
+                                    "a  b\n\n c\r\n\t",
+                                    "3+4=7, $5 <x>|y|",
+                                    "Å Å é ﬁ",
+                                    "<|user|> <tool_call> <think>",
+                                    "漢字 🙂٣٤"};
+  for (int i = 0; i < 60; ++i) texts.push_back(random_mixture(random, 30));
+  for (const std::string& text : texts) {
+    CAPTURE(text);
+    REQUIRE(actual.encode(text) == expected.encode(text));
+    REQUIRE(actual.decode(actual.encode(text), true) ==
+            expected.decode(expected.encode(text), true));
+  }
+}
+
+TEST_CASE("a GGUF's BPE tokenizer gives the ids of the tokenizer.json of such models") {
+  const auto [golden, pre, has_bos] =
+      GENERATE(table<std::string, std::string, bool>({{"llama3", "llama-bpe", true},
+                                                      {"qwen2", "qwen2", false},
+                                                      {"gpt2", "gpt-2", false},
+                                                      {"smollm2", "smollm", false}}));
+  CAPTURE(golden);
+  const Json json = golden_tokenizer(golden);
+  const auto expected = load(json);
+  const auto from_gguf = load(as_gguf(json, pre));
+  check_same_ids(*from_gguf, *expected);
+  CHECK(from_gguf->bos().has_value() == has_bos);
+  CHECK(from_gguf->special_token("<|end|>") == expected->special_token("<|end|>"));
+  CHECK_FALSE(from_gguf->special_token("<think>"));
+  const auto silent = load(as_gguf(json, pre).add_boolean("tokenizer.ggml.add_bos_token", false));
+  CHECK_FALSE(silent->bos());
+}
+
+TEST_CASE("a GGUF's default pre-tokenizer cuts by its four patterns, one after the other") {
+  Json json = golden_tokenizer("gpt2");
+  Json steps = Json::array();
+  for (const char* pattern :
+       {R"([\p{P}\$\+<=>\^~\|]+)",
+        R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))", R"(\p{N}+)",
+        R"([0-9][0-9][0-9])"}) {
+    steps.push_back({{"type", "Split"},
+                     {"pattern", {{"Regex", pattern}}},
+                     {"behavior", "Isolated"},
+                     {"invert", false}});
+  }
+  steps.push_back(json.at("pre_tokenizer"));
+  steps.back()["use_regex"] = false;
+  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", steps}};
+  check_same_ids(*load(as_gguf(golden_tokenizer("gpt2"), "default")), *load(json));
+}
+
+TEST_CASE("a GGUF's BPE lists that contradict each other are refused by key") {
+  const Json json = golden_tokenizer("gpt2");
+  CHECK_THAT(
+      error_of(as_gguf(json, "deepseek-llm")),
+      Contains("'tokenizer.ggml.pre': unknown pre-tokenizer 'deepseek-llm'; known: llama-bpe"));
+  const auto with = [](const std::vector<std::string>& tokens, const std::vector<int32_t>& types,
+                       const std::vector<std::string>& merges) {
+    GgufBuilder builder;
+    builder.add_text("tokenizer.ggml.model", "gpt2")
+        .add_texts("tokenizer.ggml.tokens", tokens)
+        .add_integers("tokenizer.ggml.token_type", types)
+        .add_texts("tokenizer.ggml.merges", merges);
+    return error_of(builder);
+  };
+  CHECK_THAT(with({}, {}, {}), Contains("'tokenizer.ggml.tokens': 0 tokens"));
+  CHECK_THAT(with({"a"}, {}, {}), Contains("'tokenizer.ggml.token_type': 0 entries for 1 tokens"));
+  CHECK_THAT(with({"a"}, {7}, {}), Contains("token 0 is of type 7"));
+  CHECK_THAT(with({"a", "a"}, {1, 1}, {}), Contains("token 1 stands twice"));
+  CHECK_THAT(with({"a", ""}, {1, 1}, {}), Contains("token 1 is no text"));
+  CHECK_THAT(with({"a", "\xff"}, {1, 1}, {}), Contains("token 1 is no text"));
+  CHECK_THAT(with({"a"}, {1}, {"aa"}), Contains("'tokenizer.ggml.merges': entry 0 is no pair"));
+  CHECK_THAT(with({"a"}, {1}, {"\xff a"}), Contains("entry 0 is no pair"));
+  CHECK_THAT(with({"a"}, {1}, {"a b"}), Contains("t.gguf"));
 }
 
 }  // namespace
