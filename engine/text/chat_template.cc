@@ -158,7 +158,8 @@ Result<std::vector<TokenId>> encode_pieces(const Tokenizer& tokenizer,
       }
       ids.push_back(*id);
     } else {
-      const std::vector<TokenId> part = tokenizer.encode(piece.text);
+      const std::vector<TokenId> part =
+          ids.empty() ? tokenizer.encode(piece.text) : tokenizer.encode_behind_token(piece.text);
       if (ids.empty()) {
         ids = part;
       } else {

@@ -2,9 +2,10 @@
 
 #include <string>
 
+#include "engine/text/bpe/bpe_tokenizer.h"
+#include "engine/text/bpe/tokenizer_json.h"
 #include "engine/text/gguf_bpe.h"
 #include "engine/text/gguf_sentencepiece.h"
-#include "engine/text/json_tokenizer.h"
 #include "engine/text/sentencepiece_tokenizer.h"
 #include "models/weights/gguf.h"
 
@@ -20,7 +21,9 @@ std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& file
                                                     num_threads);
   }
   if (kind == "gpt2") {
-    return std::make_unique<JsonTokenizer>(tokenizer_json_of(metadata), file.string());
+    const std::string source_name = file.string();
+    return std::make_unique<BpeTokenizer>(
+        read_tokenizer_json(tokenizer_json_of(metadata), source_name), source_name);
   }
   metadata.fail(kKind,
                 "unknown tokenizer '" + std::string(kind.substr(0, 100)) + "'; known: llama, gpt2");

@@ -1,6 +1,10 @@
+#include <algorithm>
+
+#include "engine/text/bpe/bpe_tokenizer.h"
+#include "engine/text/bpe/tokenizer_json.h"
 #include "engine/text/gguf_tokenizer.h"
-#include "engine/text/json_tokenizer.h"
 #include "engine/text/sentencepiece_tokenizer.h"
+#include "engine/text/tokenizer_config.h"
 #include "models/strict_json.h"
 #include "models/weights/find_gguf.h"
 
@@ -9,20 +13,75 @@ namespace {
 
 constexpr size_t kMaxJsonBytes = size_t{128} << 20;
 
+/// tokenizer.model alone knows what other files say, or they say the same.
+void check_sentencepiece(const Tokenizer& tokenizer, const std::vector<AddedToken>& added,
+                         const std::string& source_name) {
+  for (const AddedToken& token : added) {
+    const bool agrees = token.id < tokenizer.vocab_size() &&
+                        tokenizer.piece_name(token.id) == token.content &&
+                        (!token.is_special || tokenizer.is_special(token.id));
+    if (!agrees) {
+      throw LoadError(source_name + ": added token " + describe_json(token.content) + " (id " +
+                      std::to_string(token.id) + ") is none of tokenizer.model");
+    }
+  }
+}
+
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& file,
+                                              const TokenizerConfig& config, int num_threads) {
+  const auto refuse = [&](const std::string& what) {
+    throw LoadError(config.source_name + ": " + what + " is not supported for tokenizer.model");
+  };
+  if (config.adds_eos.value_or(false)) refuse("'add_eos_token': true");
+  if (!config.is_legacy.value_or(true)) refuse("'legacy': false");
+  if (!config.adds_prefix_space) refuse("'add_prefix_space': false");
+  using Bos = SentencePieceTokenizer::Bos;
+  const Bos bos = config.adds_bos.value_or(true) ? Bos::kAdded : Bos::kNone;
+  auto tokenizer = std::make_unique<SentencePieceTokenizer>(file, num_threads, bos);
+  check_sentencepiece(*tokenizer, config.added, config.source_name);
+  return tokenizer;
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& model_dir,
+                                          const TokenizerConfig& config, int num_threads) {
+  const std::filesystem::path model = model_dir / "tokenizer.model";
+  const std::filesystem::path json = model_dir / "tokenizer.json";
+  const bool has_model = std::filesystem::exists(model);
+  if (!std::filesystem::exists(json)) {
+    if (!has_model) {
+      throw LoadError(model_dir.string() + ": neither tokenizer.json nor tokenizer.model found");
+    }
+    return load_sentencepiece(model, config, num_threads);
+  }
+  const std::string text = read_text_file(json, kMaxJsonBytes);
+  if (has_model) {
+    if (const auto added = read_sentencepiece_json(text, json.string())) {
+      auto tokenizer = load_sentencepiece(model, config, num_threads);
+      check_sentencepiece(*tokenizer, *added, json.string());
+      return tokenizer;
+    }
+  }
+  BpeTokenizerSpec spec = read_tokenizer_json(text, json.string());
+  apply_tokenizer_config(config, spec);
+  return std::make_unique<BpeTokenizer>(std::move(spec), json.string());
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir, int num_threads) {
   if (const auto gguf = find_gguf(model_dir)) return load_gguf_tokenizer(*gguf, num_threads);
-  // Where a folder has both, tokenizer.json was derived from the other.
-  const std::filesystem::path model = model_dir / "tokenizer.model";
-  if (std::filesystem::exists(model)) {
-    return std::make_unique<SentencePieceTokenizer>(model, num_threads);
+  const TokenizerConfig config = read_tokenizer_config(model_dir);
+  std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(model_dir, config, num_threads);
+  // Special tokens may lie behind the model's: no text becomes them, and no chat template of the
+  // model's own needs them. Padding tokens often do.
+  for (TokenId id = config.vocab_size.value_or(INT32_MAX); id < tokenizer->vocab_size(); ++id) {
+    if (!tokenizer->is_special(id)) {
+      throw LoadError(model_dir.string() + ": the tokenizer has token " + std::to_string(id) + " " +
+                      describe_json(tokenizer->piece_name(id)) +
+                      ", but config.json's vocab_size is " + std::to_string(*config.vocab_size));
+    }
   }
-  const std::filesystem::path json = model_dir / "tokenizer.json";
-  if (std::filesystem::exists(json)) {
-    return std::make_unique<JsonTokenizer>(read_text_file(json, kMaxJsonBytes), json.string());
-  }
-  throw LoadError(model_dir.string() + ": neither tokenizer.model nor tokenizer.json found");
+  return tokenizer;
 }
 
 }  // namespace quire

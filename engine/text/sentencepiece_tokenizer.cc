@@ -62,8 +62,10 @@ std::string with_spaces(const std::string& name) {
 }  // namespace
 
 SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& model_file,
-                                               int num_threads)
-    : SentencePieceTokenizer(read_file(model_file), model_file.string(), num_threads) {}
+                                               int num_threads, Bos bos)
+    : SentencePieceTokenizer(read_file(model_file), model_file.string(), num_threads) {
+  if (bos == Bos::kNone) bos_.reset();
+}
 
 SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model,
                                                const std::string& source_name, int num_threads)
@@ -78,6 +80,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model,
                     std::to_string(processor_->GetPieceSize()) + " were loaded");
   }
   load_pieces(*types);
+  if (processor_->bos_id() >= 0) bos_ = processor_->bos_id();
   examine_cuts();
 }
 
@@ -90,6 +93,7 @@ void SentencePieceTokenizer::load_pieces(const std::vector<PieceType>& types) {
     const PieceType type = types[static_cast<size_t>(id)];
     const std::string& name = processor_->IdToPiece(id);
     Piece& piece = pieces_[static_cast<size_t>(id)];
+    piece.name = name;
     piece.is_special = type == PieceType::kControl || type == PieceType::kUnknown ||
                        type == PieceType::kUserDefined;
     if (piece.is_special) {
@@ -99,7 +103,6 @@ void SentencePieceTokenizer::load_pieces(const std::vector<PieceType>& types) {
       piece.bytes = type == PieceType::kByte ? byte_of(name) : with_spaces(name);
     }
   }
-  if (processor_->bos_id() >= 0) bos_ = processor_->bos_id();
 }
 
 /// A special token's name as ordinary text: character pieces, bytes where there are none.
@@ -264,8 +267,14 @@ std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text) const
   return std::move(ids[0]);
 }
 
+const SentencePieceTokenizer::Piece& SentencePieceTokenizer::piece_of(TokenId token) const {
+  static const Piece kNoPiece{.name = {}, .bytes = {}, .is_special = true};
+  const auto index = static_cast<size_t>(token);
+  return index < pieces_.size() ? pieces_[index] : kNoPiece;
+}
+
 void SentencePieceTokenizer::append_piece(TokenId token, std::string& out_bytes) const {
-  out_bytes += pieces_.at(static_cast<size_t>(token)).bytes;
+  out_bytes += piece_of(token).bytes;
 }
 
 std::optional<TokenId> SentencePieceTokenizer::special_token(std::string_view name) const {
@@ -273,13 +282,9 @@ std::optional<TokenId> SentencePieceTokenizer::special_token(std::string_view na
   return found == special_tokens_.end() ? std::nullopt : std::optional(found->second);
 }
 
-bool SentencePieceTokenizer::is_special(TokenId token) const {
-  return pieces_.at(static_cast<size_t>(token)).is_special;
-}
+bool SentencePieceTokenizer::is_special(TokenId token) const { return piece_of(token).is_special; }
 
-std::string SentencePieceTokenizer::piece_name(TokenId token) const {
-  return processor_->IdToPiece(token);
-}
+std::string SentencePieceTokenizer::piece_name(TokenId token) const { return piece_of(token).name; }
 
 std::string SentencePieceTokenizer::decode(const std::vector<TokenId>& tokens,
                                            bool skip_special) const {

@@ -36,8 +36,11 @@ namespace quire {
 /// applied in one pass, so a "℅" before an accent becomes "c/o" before it, which would compose.
 class SentencePieceTokenizer final : public Tokenizer {
  public:
+  enum class Bos { kAdded, kNone };  // in front of prompts that are text
+
   /// Throws LoadError.
-  SentencePieceTokenizer(const std::filesystem::path& model_file, int num_threads);
+  SentencePieceTokenizer(const std::filesystem::path& model_file, int num_threads,
+                         Bos bos = Bos::kAdded);
   /// `model` is what a tokenizer.model holds, `source_name` where it comes from.
   SentencePieceTokenizer(std::string_view model, const std::string& source_name, int num_threads);
   ~SentencePieceTokenizer() override;
@@ -66,9 +69,11 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::shared_ptr<WordMemory> current_memory() const;
 
   struct Piece {
+    std::string name;   // as the model spells it
     std::string bytes;  // what the token stands for; empty for special tokens
     bool is_special = false;
   };
+  const Piece& piece_of(TokenId token) const;
 
   std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
   int num_threads_;

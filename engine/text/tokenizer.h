@@ -17,12 +17,19 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   /// Ids of `text`; no bos, no eos. Text that looks like a special token is ordinary text: it never
-  /// becomes one. Invalid UTF-8 is encoded as if each bad byte were U+FFFD. Long texts are
-  /// may be encoded in pieces on several threads, with the same ids as one call would give.
+  /// becomes one. Invalid UTF-8 is encoded as if each bad byte were U+FFFD. Long texts may be
+  /// encoded in pieces on several threads, with the same ids as one call would give.
   virtual std::vector<TokenId> encode(std::string_view text) const = 0;
 
+  /// Ids of text that follows a control token of the same prompt: some tokenizers put a space in
+  /// front of a prompt's first text alone.
+  virtual std::vector<TokenId> encode_behind_token(std::string_view text) const {
+    return encode(text);
+  }
+
   /// Appends the bytes the token stands for; they may be part of a UTF-8 character. Control tokens
-  /// append nothing. REQUIRES: 0 <= token < vocab_size().
+  /// append nothing. So do ids behind the vocabulary, here and below: a model has rows for more
+  /// tokens than its tokenizer; such are special and have no name.
   virtual void append_piece(TokenId token, std::string& out_bytes) const = 0;
 
   /// The id of a control token by its exact name ("<|user|>"), which text can never produce.
@@ -41,8 +48,11 @@ class Tokenizer {
   virtual std::string decode(const std::vector<TokenId>& tokens, bool skip_special) const = 0;
 };
 
-/// Opens tokenizer.model in a Hugging Face folder, or tokenizer.json where there is none.
-/// `num_threads` bounds one encode call. Throws LoadError.
+/// The tokenizer of a Hugging Face folder, as transformers opens it: tokenizer.json, changed as
+/// tokenizer_config.json says (tokenizer_config.h); tokenizer.model where there is no other, or
+/// where tokenizer.json was made from it and needs SentencePiece's own normaliser or its Unigram
+/// model. `num_threads` bounds one encode call of a SentencePiece model. Throws LoadError; also if
+/// text can become a token that config.json's vocab_size does not reach.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir, int num_threads);
 
 }  // namespace quire

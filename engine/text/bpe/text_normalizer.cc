@@ -1,15 +1,13 @@
 // ICU would do as well, but sorts a run of accents in quadratic time; utf8proc lets the sorting be
 // done here.
-#include "engine/text/text_normalizer.h"
+#include "engine/text/bpe/text_normalizer.h"
 
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "engine/text/utf8.h"
-#include "models/strict_json.h"
 
 namespace quire {
 namespace {
@@ -31,10 +29,6 @@ void append(Character character, std::string& out) {
   out.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(num_bytes));
 }
 
-bool is_ascii(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; });
-}
-
 /// Every run of accents in the order of its classes, accents of one class as they stand.
 void sort_accents(std::vector<Character>& characters) {
   const auto class_of = [](Character c) { return utf8proc_get_property(c)->combining_class; };
@@ -49,13 +43,10 @@ void sort_accents(std::vector<Character>& characters) {
   }
 }
 
-std::string to_normal_form(std::string_view text, bool composes, bool is_compatible) {
+void append_normal_form(std::string_view text, utf8proc_option_t form,
+                        std::vector<Character>& characters, std::string& out) {
   constexpr size_t kMaxDecomposed = 32;  // no character becomes more than 18
-  const auto form =
-      static_cast<utf8proc_option_t>((composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
-                                     UTF8PROC_STABLE | (is_compatible ? UTF8PROC_COMPAT : 0));
-  std::vector<Character> characters;
-  characters.reserve(text.size());
+  characters.clear();
   while (!text.empty()) {
     Character parts[kMaxDecomposed];
     const auto num_parts =
@@ -68,8 +59,27 @@ std::string to_normal_form(std::string_view text, bool composes, bool is_compati
   const auto num_composed = utf8proc_normalize_utf32(
       characters.data(), static_cast<utf8proc_ssize_t>(characters.size()), form);
   characters.resize(static_cast<size_t>(num_composed));
+  for (const Character character : characters) append(character, out);
+}
+
+/// ASCII stays as it is, and no character joins an ASCII one behind it: a run of other characters
+/// is changed together with the one character before it, and by nothing else.
+std::string to_normal_form(std::string_view text, bool composes, bool is_compatible) {
+  const auto form =
+      static_cast<utf8proc_option_t>((composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
+                                     UTF8PROC_STABLE | (is_compatible ? UTF8PROC_COMPAT : 0));
+  const auto is_other = [](char c) { return (c & 0x80) != 0; };
+  std::vector<Character> characters;
   std::string result;
-  for (const Character character : characters) append(character, result);
+  result.reserve(text.size());
+  while (!text.empty()) {
+    const auto run = std::find_if(text.begin(), text.end(), is_other);
+    const auto run_end = std::find_if_not(run, text.end(), is_other);
+    const auto run_begin = run == text.begin() || run == text.end() ? run : run - 1;
+    result.append(text.begin(), run_begin);
+    if (run_begin != run_end) append_normal_form({run_begin, run_end}, form, characters, result);
+    text = {run_end, text.end()};
+  }
   return result;
 }
 
@@ -126,68 +136,22 @@ std::string_view strip_right(std::string_view text) {
   return text;
 }
 
-SplitPattern read_pattern(const nlohmann::json& json, const std::string& where) {
-  const JsonFields fields(json, where);
-  fields.refuse_other_keys({"String", "Regex"});
-  if (const auto text = fields.optional_string("String")) {
-    return {*text, SplitPattern::Kind::kLiteral, where};
+std::string replace_text(std::string_view text, std::string_view from, std::string_view to) {
+  std::string result;
+  result.reserve(text.size());
+  size_t done = 0;
+  for (size_t pos; (pos = text.find(from, done)) != std::string_view::npos;) {
+    result += text.substr(done, pos - done);
+    result += to;
+    done = pos + from.size();
   }
-  if (const auto regex = fields.optional_string("Regex")) {
-    return {*regex, SplitPattern::Kind::kRegex, where};
-  }
-  throw LoadError(where + ": neither String nor Regex");
-}
-
-TextNormalizer::TextNormalizer(const nlohmann::json& json, const std::string& source_name) {
-  add(json, source_name);
-}
-
-void TextNormalizer::add(const nlohmann::json& json, const std::string& source_name) {
-  const std::string where = source_name + ": normalizer";
-  const JsonFields fields(json, where);
-  const std::string type = fields.optional_string("type").value_or("");
-  if (type == "Sequence") {
-    fields.refuse_other_keys({"type", "normalizers"});
-    const nlohmann::json* parts = fields.find("normalizers");
-    if (parts == nullptr || !parts->is_array()) fields.fail("normalizers", "expected a list");
-    for (const nlohmann::json& part : *parts) add(part, source_name);
-    return;
-  }
-  Step step{};
-  if (type == "NFC" || type == "NFKC" || type == "NFD" || type == "NFKD") {
-    fields.refuse_other_keys({"type"});
-    step.kind = type.back() == 'C' ? Kind::kComposed : Kind::kDecomposed;
-    step.is_compatible = type.size() == 4;
-  } else if (type == "Lowercase") {
-    fields.refuse_other_keys({"type"});
-    step.kind = Kind::kLowercase;
-  } else if (type == "Prepend") {
-    fields.refuse_other_keys({"type", "prepend"});
-    step.kind = Kind::kPrepend;
-    step.content = fields.optional_string("prepend").value_or("");
-  } else if (type == "Replace") {
-    fields.refuse_other_keys({"type", "pattern", "content"});
-    step.kind = Kind::kReplace;
-    const nlohmann::json* pattern = fields.find("pattern");
-    if (pattern == nullptr) fields.fail("pattern", "missing");
-    step.pattern = read_pattern(*pattern, where);
-    step.content = fields.optional_string("content").value_or("");
-  } else if (type == "Strip") {
-    fields.refuse_other_keys({"type", "strip_left", "strip_right"});
-    step.kind = Kind::kStrip;
-    step.strips_left = fields.optional_boolean("strip_left").value_or(false);
-    step.strips_right = fields.optional_boolean("strip_right").value_or(false);
-  } else {
-    fields.fail("type", "'" + type + "' is not supported");
-  }
-  steps_.push_back(std::move(step));
+  return result += text.substr(done);
 }
 
 std::string TextNormalizer::apply(const Step& step, std::string text) {
   switch (step.kind) {
     case Kind::kComposed:
     case Kind::kDecomposed:
-      if (is_ascii(text)) return text;
       return to_normal_form(text, step.kind == Kind::kComposed, step.is_compatible);
     case Kind::kLowercase:
       return to_lowercase(text);

@@ -1,17 +1,13 @@
-#include "engine/text/added_tokens.h"
+#include "engine/text/bpe/added_tokens.h"
 
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
-#include "engine/text/text_normalizer.h"
-#include "models/strict_json.h"
+#include "engine/text/bpe/text_normalizer.h"
 
 namespace quire {
 namespace {
-
-constexpr size_t kMaxContentBytes = 4096;
 
 /// Letters, marks, digits, connectors, joiners: what a word is made of.
 bool is_word_character(utf8proc_int32_t c) {
@@ -40,34 +36,11 @@ bool ends_with_word(std::string_view text) {
 
 }  // namespace
 
-std::vector<AddedToken> read_added_tokens(const nlohmann::json& json,
-                                          const std::string& source_name) {
-  if (!json.is_array()) throw LoadError(source_name + ": added_tokens: expected a list");
-  std::vector<AddedToken> tokens;
-  for (const nlohmann::json& entry : json) {
-    const JsonFields fields(entry, source_name, "added_tokens.");
-    fields.refuse_other_keys(
-        {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
-    AddedToken token;
-    token.id = fields.integer("id", {0, kMaxTokenizerTokens - 1});
-    token.content = fields.optional_string("content").value_or("");
-    if (token.content.empty() || token.content.size() > kMaxContentBytes) {
-      fields.fail("content", std::to_string(token.content.size()) + " bytes");
-    }
-    token.is_special = fields.optional_boolean("special").value_or(false);
-    token.is_normalized = fields.optional_boolean("normalized").value_or(!token.is_special);
-    token.is_single_word = fields.optional_boolean("single_word").value_or(false);
-    token.takes_space_left = fields.optional_boolean("lstrip").value_or(false);
-    token.takes_space_right = fields.optional_boolean("rstrip").value_or(false);
-    tokens.push_back(std::move(token));
-  }
-  return tokens;
-}
-
 AddedTokenFinder::AddedTokenFinder() : nodes_(1) {}
 
 void AddedTokenFinder::add(const AddedToken& token, std::string_view spelling) {
   if (spelling.empty()) return;
+  may_start_[static_cast<unsigned char>(spelling[0])] = true;
   size_t node = 0;
   for (const char c : spelling) {
     const auto [place, is_new] = nodes_[node].next.emplace(c, nodes_.size());
@@ -93,12 +66,10 @@ AddedTokenFinder::Found AddedTokenFinder::find_at(std::string_view text, size_t 
 void AddedTokenFinder::split(std::string_view text,
                              const std::function<void(std::string_view, size_t)>& on_text,
                              const std::function<void(TokenId)>& on_token) const {
-  std::array<bool, 256> may_start{};
-  for (const auto& [c, node] : nodes_[0].next) may_start[static_cast<unsigned char>(c)] = true;
   size_t done = 0;
   for (size_t pos = 0; pos < text.size();) {
     const Found found =
-        may_start[static_cast<unsigned char>(text[pos])] ? find_at(text, pos) : Found{-1, pos};
+        may_start_[static_cast<unsigned char>(text[pos])] ? find_at(text, pos) : Found{-1, pos};
     if (found.token < 0) {
       ++pos;
       continue;

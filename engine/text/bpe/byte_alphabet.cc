@@ -1,4 +1,4 @@
-#include "engine/text/byte_alphabet.h"
+#include "engine/text/bpe/byte_alphabet.h"
 
 #include <utf8proc.h>
 

@@ -1,72 +1,15 @@
-#include "engine/text/json_tokenizer_reader.h"
+#include "engine/text/bpe/tokenizer_json_output.h"
 
-#include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <vector>
 
-#include "engine/text/added_tokens.h"
-#include "engine/text/byte_alphabet.h"
+#include "engine/text/bpe/added_tokens.h"
 #include "models/strict_json.h"
 
 namespace quire {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr size_t kMaxTokenBytes = 1 << 16;
-
-std::pair<std::string, std::string> read_merge(const Json& json, const std::string& where) {
-  if (json.is_array() && json.size() == 2 && json[0].is_string() && json[1].is_string()) {
-    return {json[0].get<std::string>(), json[1].get<std::string>()};
-  }
-  if (json.is_string()) {
-    const std::string& both = json.get_ref<const std::string&>();
-    const size_t space = both.find(' ');
-    if (space != std::string::npos && both.find(' ', space + 1) == std::string::npos) {
-      return {both.substr(0, space), both.substr(space + 1)};
-    }
-  }
-  throw LoadError(where + ": merge " + describe_json(json) + " is no pair");
-}
-
-std::unordered_map<std::string, TokenId> read_vocab(const Json& json, const std::string& where) {
-  if (!json.is_object()) throw LoadError(where + ".vocab: expected a JSON object");
-  std::unordered_map<std::string, TokenId> vocab;
-  std::unordered_set<TokenId> ids;
-  for (const auto& [name, value] : json.items()) {
-    const bool is_id = value.is_number_unsigned() &&
-                       value.get<uint64_t>() < static_cast<uint64_t>(kMaxTokenizerTokens);
-    if (!is_id || name.size() > kMaxTokenBytes) {
-      throw LoadError(where + ".vocab: " + describe_json(name) + ": " + describe_json(value) +
-                      " is no token id");
-    }
-    const auto id = value.get<TokenId>();
-    if (!ids.insert(id).second) {
-      throw LoadError(where + ".vocab: id " + std::to_string(id) + " stands twice");
-    }
-    if (!name.empty()) vocab.emplace(name, id);
-  }
-  return vocab;
-}
-
-std::string spelled_bytes(const std::string& name, const std::string& where) {
-  std::optional<std::string> bytes = bytes_of_spelling(name);
-  if (!bytes) throw LoadError(where + ": merge of " + describe_json(name) + ", which is no bytes");
-  return *std::move(bytes);
-}
-
-void replace_all(std::string& text, const TokenDecoder::Replacement& replacement) {
-  for (size_t pos = 0; (pos = text.find(replacement.from, pos)) != std::string::npos;) {
-    text.replace(pos, replacement.from.size(), replacement.to);
-    pos += replacement.to.size();
-  }
-}
-
-bool is_byte_name(const std::string& name) {
-  constexpr std::string_view kHexDigits = "0123456789ABCDEFabcdef";
-  return name.size() == 6 && name.starts_with("<0x") && name[5] == '>' &&
-         kHexDigits.find(name[3]) != std::string_view::npos &&
-         kHexDigits.find(name[4]) != std::string_view::npos;
-}
 
 /// Reads decoders in their order. What comes after Fuse sees the whole text.
 class DecoderReader {
@@ -167,71 +110,6 @@ std::optional<TokenId> read_template(const JsonFields& fields) {
 }
 
 }  // namespace
-
-BpeModelJson read_bpe_model(const Json& json, const std::string& source_name) {
-  const std::string where = source_name + ": model";
-  const JsonFields fields(json, where);
-  const std::string type = fields.optional_string("type").value_or("BPE");
-  if (type != "BPE") fields.fail("type", "'" + type + "' is not supported");
-  fields.refuse_other_keys({"type", "dropout", "unk_token", "continuing_subword_prefix",
-                            "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges",
-                            "vocab", "merges"});
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!fields.optional_string(key).value_or("").empty()) fields.fail(key, "is not supported");
-  }
-  if (fields.optional_number("dropout", {0, 1}).value_or(0) > 0) {
-    fields.fail("dropout", "is not supported");
-  }
-  const Json* vocab = fields.find("vocab");
-  const Json* merges = fields.find("merges");
-  if (vocab == nullptr) fields.fail("vocab", "missing");
-  if (merges == nullptr || !merges->is_array()) fields.fail("merges", "expected a list");
-  BpeModelJson model;
-  model.vocab = read_vocab(*vocab, where);
-  for (const Json& merge : *merges) model.merges.push_back(read_merge(merge, where));
-  model.unknown = fields.optional_string("unk_token").value_or("");
-  model.ignores_merges = fields.optional_boolean("ignore_merges").value_or(false);
-  model.has_byte_fallback = fields.optional_boolean("byte_fallback").value_or(false);
-  model.fuses_unknown = fields.optional_boolean("fuse_unk").value_or(false);
-  return model;
-}
-
-BpeModel::Spec BpeModelJson::to_spec(const std::unordered_set<std::string>& special,
-                                     bool is_byte_level, const std::string& where) const {
-  BpeModel::Spec spec;
-  spec.is_byte_level = is_byte_level;
-  spec.ignores_merges = ignores_merges;
-  spec.has_byte_fallback = has_byte_fallback;
-  spec.fuses_unknown = fuses_unknown;
-  if (!unknown.empty()) {
-    const auto found = vocab.find(unknown);
-    if (found == vocab.end()) throw LoadError(where + ": unk_token is not in the vocabulary");
-    spec.unknown = found->second;
-  }
-  for (const auto& [name, id] : vocab) {
-    if (special.count(name) != 0) continue;
-    const std::optional<std::string> bytes = is_byte_level ? bytes_of_spelling(name) : name;
-    if (bytes) spec.vocab.emplace(*bytes, id);
-  }
-  spec.merges = merges;
-  if (is_byte_level) {
-    for (auto& [left, right] : spec.merges) {
-      left = spelled_bytes(left, where);
-      right = spelled_bytes(right, where);
-    }
-  }
-  return spec;
-}
-
-std::string TokenDecoder::bytes_of(const std::string& name) const {
-  if (has_byte_fallback && is_byte_name(name)) {
-    return std::string(1, static_cast<char>(std::strtol(name.substr(3, 2).c_str(), nullptr, 16)));
-  }
-  std::string bytes = name;
-  for (const Replacement& replacement : replacements) replace_all(bytes, replacement);
-  // A token of other characters stands for itself.
-  return is_byte_level ? bytes_of_spelling(bytes).value_or(bytes) : bytes;
-}
 
 TokenDecoder read_token_decoder(const Json& json, const std::string& source_name) {
   DecoderReader reader(source_name);

@@ -10,7 +10,8 @@ struct pcre2_real_code_8;
 
 namespace quire {
 
-/// The pattern by which a tokenizer.json cuts text, matched by PCRE2.
+/// The pattern by which a tokenizer cuts text, matched by PCRE2, just-in-time compiled where this
+/// build of PCRE2 can.
 ///
 /// Such patterns are written for Oniguruma in Ruby's syntax. Where both engines agree the pattern
 /// is passed on; `\s` is spelled out, for PCRE2 counts U+180E as white space; what the two read
@@ -34,7 +35,11 @@ class SplitPattern {
   static constexpr unsigned kMaxMatchSteps = 1'000'000'000;
 
  private:
-  std::shared_ptr<const pcre2_real_code_8> code_;
+  void compile(const std::string& pattern, const std::string& where);
+
+  std::string literal_;                            // empty: code_ is the pattern
+  std::shared_ptr<const pcre2_real_code_8> code_;  // copies share it
+  bool is_compiled_ = false;                       // just in time
 };
 
 }  // namespace quire

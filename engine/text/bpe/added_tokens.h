@@ -3,7 +3,6 @@
 #include <array>
 #include <functional>
 #include <map>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +14,7 @@ namespace quire {
 /// More tokens than any tokenizer has.
 inline constexpr TokenId kMaxTokenizerTokens = 1 << 22;
 
-/// One of the "added_tokens" of a tokenizer.json: it stands beside the model's vocabulary.
+/// A token that stands beside the model's vocabulary: no merge makes it, text is searched for it.
 struct AddedToken {
   TokenId id = 0;
   std::string content;
@@ -26,12 +25,8 @@ struct AddedToken {
   bool takes_space_right = false;
 };
 
-/// Throws LoadError. `json` is the list.
-std::vector<AddedToken> read_added_tokens(const nlohmann::json& json,
-                                          const std::string& source_name);
-
 /// Finds added tokens in text: the leftmost, the longest of those. Special ones are found too, so
-/// that nothing else is found inside of them, but stay text. Immutable, thread-safe.
+/// that nothing else is found inside of them, but stay text. Const methods are thread-safe.
 class AddedTokenFinder {
  public:
   AddedTokenFinder();
@@ -54,7 +49,8 @@ class AddedTokenFinder {
   Found find_at(std::string_view text, size_t pos) const;
 
   std::vector<AddedToken> tokens_;
-  std::vector<Node> nodes_;  // a trie, the root first
+  std::vector<Node> nodes_;            // a trie, the root first
+  std::array<bool, 256> may_start_{};  // first bytes of tokens
 };
 
 }  // namespace quire

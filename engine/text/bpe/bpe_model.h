@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,17 +11,25 @@
 #include <vector>
 
 #include "engine/core/ids.h"
+#include "engine/text/bpe/merge_table.h"
 
 namespace quire {
 
-/// Byte pair encoding of one piece of text: its characters (or bytes) as tokens, then the pair that
-/// stands first in the list of merges becomes one token, the leftmost of equals first, until no
-/// pair is in the list. O(n log n) in the piece's bytes. Immutable, thread-safe.
+/// Byte pair encoding of one piece of text: its characters (or bytes) as tokens, then merges.
+/// Immutable, thread-safe.
 class BpeModel {
  public:
+  struct TextHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+  };
+  using Vocab = std::unordered_map<std::string, TokenId, TextHash, std::equal_to<>>;
+
   struct Spec {
     /// What text can become; in byte-level models by their bytes, not as they are spelled.
-    std::unordered_map<std::string, TokenId> vocab;
+    Vocab vocab;
+    /// Two texts that become one, the first in the list first. Each, and both together, must be in
+    /// `vocab`.
     std::vector<std::pair<std::string, std::string>> merges;
     /// Symbols are bytes. Otherwise they are characters.
     bool is_byte_level = false;
@@ -34,16 +43,7 @@ class BpeModel {
     std::optional<TokenId> unknown;
   };
 
-  /// Buffers that calls use again; one per thread.
-  struct Scratch {
-    struct Symbol {
-      TokenId id;  // -1: was merged into the one before
-      int32_t previous;
-      int32_t next;
-    };
-    std::vector<Symbol> symbols;
-    std::vector<uint64_t> queue;  // rank << 32 | position
-  };
+  using Scratch = MergeTable::Scratch;
 
   /// Throws LoadError, beginning with `where`, if a merge names what is not in the vocabulary, or a
   /// byte-level vocabulary lacks a byte.
@@ -54,30 +54,14 @@ class BpeModel {
   void encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
 
  private:
-  struct Merge {
-    TokenId left;
-    TokenId right;
-    TokenId result;
-  };
-
-  void load_merges(const std::string& where);
-  /// Rank of the pair, or kNoRank.
-  uint32_t rank_of(TokenId left, TokenId right) const;
-  void append_symbol(Scratch& scratch, TokenId id) const;
-  void append_unknown(std::string_view character, Scratch& scratch) const;
-  void queue_pair(Scratch& scratch, int32_t pos) const;
-  void merge(Scratch& scratch) const;
-
-  static constexpr uint32_t kNoRank = UINT32_MAX;
-  struct RankSlot {
-    uint64_t pair = UINT64_MAX;
-    uint32_t rank = kNoRank;
-  };
+  static std::array<TokenId, 256> ids_of_bytes(const Spec& spec, const std::string& where);
+  static MergeTable table_of(const Spec& spec, const std::string& where);
+  void append_characters(std::string_view piece, std::vector<TokenId>& out) const;
+  void append_unknown(std::string_view character, size_t begin, std::vector<TokenId>& out) const;
 
   Spec spec_;
   std::array<TokenId, 256> byte_ids_;  // byte-level: of the byte; otherwise of "<0x0A>", or -1
-  std::vector<Merge> merges_;          // by rank
-  std::vector<RankSlot> ranks_;        // open addressing, a power of two
+  MergeTable merges_;
 };
 
 }  // namespace quire

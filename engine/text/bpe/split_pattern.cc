@@ -1,4 +1,4 @@
-#include "engine/text/split_pattern.h"
+#include "engine/text/bpe/split_pattern.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -134,33 +134,42 @@ SplitPattern::SplitPattern(std::string_view pattern, Kind kind, const std::strin
   if (pattern.empty() || pattern.size() > kMaxPatternBytes) {
     throw LoadError(where + ": a pattern of " + std::to_string(pattern.size()) + " bytes");
   }
-  const bool is_literal = kind == Kind::kLiteral;
-  const std::string text =
-      is_literal ? std::string(pattern) : Translator(pattern, where).translate();
-  const uint32_t options =
-      is_literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
+  if (kind == Kind::kLiteral) {
+    literal_ = pattern;
+  } else {
+    compile(Translator(pattern, where).translate(), where);
+  }
+}
+
+void SplitPattern::compile(const std::string& pattern, const std::string& where) {
   int error = 0;
   size_t error_pos = 0;
-  pcre2_code_8* code = pcre2_compile_8(reinterpret_cast<PCRE2_SPTR8>(text.data()), text.size(),
-                                       options, &error, &error_pos, nullptr);
+  pcre2_code_8* code =
+      pcre2_compile_8(reinterpret_cast<PCRE2_SPTR8>(pattern.data()), pattern.size(),
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &error_pos, nullptr);
   if (code == nullptr) throw LoadError(where + ": pattern: " + message_of(error));
   code_ = std::shared_ptr<const pcre2_code_8>(
       code, [](const pcre2_code_8* it) { pcre2_code_free_8(const_cast<pcre2_code_8*>(it)); });
   uint32_t matches_empty = 0;
   pcre2_pattern_info_8(code, PCRE2_INFO_MATCHEMPTY, &matches_empty);
   if (matches_empty != 0) throw LoadError(where + ": a pattern that matches the empty text");
-  // Without JIT (a build of PCRE2 that lacks it) patterns are interpreted: slower, the same
-  // matches.
-  pcre2_jit_compile_8(code, PCRE2_JIT_COMPLETE);
+  is_compiled_ = pcre2_jit_compile_8(code, PCRE2_JIT_COMPLETE) == 0;
 }
 
 std::optional<SplitPattern::Match> SplitPattern::find(std::string_view text, size_t from) const {
+  if (!literal_.empty()) {
+    const size_t begin = text.find(literal_, from);
+    if (begin == std::string_view::npos) return std::nullopt;
+    return Match{begin, begin + literal_.size()};
+  }
   thread_local MatchSpace space;
   const auto* bytes = reinterpret_cast<PCRE2_SPTR8>(text.data());
-  int found = pcre2_match_8(code_.get(), bytes, text.size(), from, PCRE2_NO_UTF_CHECK, space.data,
-                            space.context);
+  int found = PCRE2_ERROR_JIT_STACKLIMIT;
+  if (is_compiled_) {
+    found = pcre2_jit_match_8(code_.get(), bytes, text.size(), from, 0, space.data, space.context);
+  }
   if (found == PCRE2_ERROR_JIT_STACKLIMIT) {
-    // The interpreter keeps its state on the heap.
+    // Slower, the same matches; the interpreter keeps its state on the heap.
     found = pcre2_match_8(code_.get(), bytes, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
                           space.data, space.context);
   }
