@@ -73,6 +73,7 @@ void check_config(const EngineConfig& config) {
   };
   at_least_one(config.moba.block_size, "moba.block_size");
   at_least_one(config.moba.top_k, "moba.top_k");
+  at_least_one(config.moba.top_k_of_decode(), "moba.decode_top_k");
   at_least_one(config.num_layers, "num_layers");
   at_least_one(config.vocab_size, "vocab_size");
   at_least_one(config.max_model_len, "max_model_len");

@@ -156,11 +156,12 @@ SelectionSchedule parse_schedule(const JsonFields& moba, std::string_view source
 /// Our own section, so an unknown key in it is a misspelt one.
 MobaConfig parse_moba(const Json& section, std::string_view source_name, int32_t num_layers) {
   const JsonFields fields(section, source_name, "moba.");
-  fields.refuse_other_keys(
-      {"block_size", "top_k", "full_attention_layers", "schedule", "prefill", "decode"});
+  fields.refuse_other_keys({"block_size", "top_k", "decode_top_k", "full_attention_layers",
+                            "schedule", "prefill", "decode"});
   MobaConfig moba;
   moba.block_size = fields.integer("block_size", kBlockSize);
   moba.top_k = fields.integer("top_k", kTopK);
+  moba.decode_top_k = fields.optional_integer("decode_top_k", kTopK);
   moba.full_attention_layers = fields.integers("full_attention_layers", {0, num_layers - 1});
   moba.schedule = parse_schedule(fields, source_name);
   moba.prefill = parse_attention_mode(fields, "prefill");
@@ -317,6 +318,7 @@ void check_moba_config(const ModelConfig& config) {
   };
   check_range("block_size", moba.block_size, kBlockSize);
   check_range("top_k", moba.top_k, kTopK);
+  check_range("decode_top_k", moba.top_k_of_decode(), kTopK);
   SelectionStage previous;
   for (int32_t s = 0; s < moba.schedule.num_stages; ++s) {
     const SelectionStage& stage = moba.schedule.stages[static_cast<size_t>(s)];

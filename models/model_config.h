@@ -26,12 +26,15 @@ enum class AttentionMode : uint8_t { kFull, kMoba };
 struct MobaConfig {
   int32_t block_size = 64;  // tokens per block: paging, sharing and selection unit
   int32_t top_k = 8;        // blocks per (token, head), the current block included; >= 1
+  // The same of completion tokens; absent: top_k. A few tokens may look at more than a million do.
+  std::optional<int32_t> decode_top_k = {};
   std::vector<int32_t> full_attention_layers = {};  // always run full attention; ascending
   SelectionSchedule schedule = {};                  // larger selection units for later tokens
   AttentionMode prefill = AttentionMode::kMoba;
   AttentionMode decode = AttentionMode::kMoba;
 
   bool is_full_attention_layer(int32_t layer) const;
+  int32_t top_k_of_decode() const { return decode_top_k.value_or(top_k); }
 };
 
 /// A Llama-family architecture as numbers; variants are fields, not subclasses.

@@ -13,6 +13,9 @@ std::string attention_line(const EngineConfig& engine) {
   std::string line = std::string("prefill ") + mode_name(moba.prefill) + ", decode " +
                      mode_name(moba.decode) + "; moba: blocks of " +
                      std::to_string(moba.block_size) + " tokens, top " + std::to_string(moba.top_k);
+  if (moba.top_k_of_decode() != moba.top_k) {
+    line += " (" + std::to_string(moba.top_k_of_decode()) + " in decode)";
+  }
   if (moba.schedule.num_stages > 0) line += "; schedule " + schedule_text(moba.schedule);
   if (!moba.full_attention_layers.empty()) {
     line += "; full attention in layers";

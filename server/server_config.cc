@@ -72,6 +72,9 @@ void add_attention_options(CLI::App& app, ServerConfig& config) {
       ->check(CLI::Range(1, 65536));
   app.add_option("--moba-top-k", config.moba_top_k, "blocks per token and head")
       ->check(CLI::Range(1, 65536));
+  app.add_option("--moba-decode-top-k", config.moba_decode_top_k,
+                 "the same of completion tokens; default: --moba-top-k, else the model's")
+      ->check(CLI::Range(1, 65536));
   app.add_option(
       "--moba-schedule", config.moba_schedule,
       "larger units for later tokens: FROM:GROUP[:TOP_K],… in tokens, blocks, units; or none");

@@ -25,7 +25,7 @@ struct ServerConfig {
   double gpu_memory_utilization = 0.9;  // share of a GPU's memory that the process may take
   bool no_prefix_cache = false;
   // attention; absent: the model's
-  std::optional<int32_t> moba_block_size, moba_top_k;
+  std::optional<int32_t> moba_block_size, moba_top_k, moba_decode_top_k;
   std::string moba_schedule;  // FROM:GROUP[:TOP_K],… or none; empty: the model's
   std::vector<int32_t> moba_full_layers;
   bool has_full_layers = false;

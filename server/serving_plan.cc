@@ -29,7 +29,8 @@ std::string fingerprint(const ModelConfig& model, const MobaConfig& moba, DType 
       name + '/' + model.architecture + '/' + std::to_string(model.num_layers) + '/' +
       std::to_string(model.hidden_size) + '/' + std::to_string(model.vocab_size) + '/' +
       std::to_string(moba.block_size) + '/' + std::to_string(moba.top_k) + '/' +
-      schedule_text(moba.schedule) + '/' + std::to_string(static_cast<int>(moba.prefill)) +
+      std::to_string(moba.top_k_of_decode()) + '/' + schedule_text(moba.schedule) + '/' +
+      std::to_string(static_cast<int>(moba.prefill)) +
       std::to_string(static_cast<int>(moba.decode)) + '/' + std::string(dtype_name(kv_dtype)) +
       "/" QUIRE_VERSION;
   for (const char c : facts) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
@@ -88,7 +89,7 @@ int32_t choose_max_top_k(const MobaConfig& moba) {
   while (max_top_k > 1 && moba.schedule.max_selected(max_top_k, INT64_MAX) > kMaxSelectedBlocks) {
     max_top_k /= 2;
   }
-  return std::max(max_top_k, moba.top_k);
+  return std::max({max_top_k, moba.top_k, moba.top_k_of_decode()});
 }
 
 HttpServerConfig http_config(const ServerConfig& config) {
@@ -116,7 +117,11 @@ MobaConfig choose_moba(const ServerConfig& config, ModelConfig model) {
   MobaConfig moba = model.moba.value_or(
       MobaConfig{.prefill = AttentionMode::kFull, .decode = AttentionMode::kFull});
   if (config.moba_block_size) moba.block_size = *config.moba_block_size;
-  if (config.moba_top_k) moba.top_k = *config.moba_top_k;
+  if (config.moba_top_k) {
+    moba.top_k = *config.moba_top_k;
+    moba.decode_top_k.reset();
+  }
+  if (config.moba_decode_top_k) moba.decode_top_k = config.moba_decode_top_k;
   if (!config.moba_schedule.empty()) {
     moba.schedule = parse_selection_schedule(config.moba_schedule, "--moba-schedule");
   }

@@ -36,14 +36,15 @@ void Scheduler::add(std::unique_ptr<Sequence> sequence) {
 void Scheduler::resolve_attention(Sequence& sequence) const {
   const AttentionChoice& choice = sequence.request.attention;
   const bool server_is_full = config_.default_attention == AttentionMode::kFull;
-  const auto resolve = [&](AttentionMode phase_mode) {
+  const auto resolve = [&](AttentionMode phase_mode, int32_t phase_top_k) {
     const AttentionMode mode =
         choice.mode.value_or(server_is_full ? AttentionMode::kFull : phase_mode);
     if (mode == AttentionMode::kFull) return PhaseAttention{mode, 0};
-    return PhaseAttention{mode, choice.top_k.value_or(config_.moba.top_k)};
+    return PhaseAttention{mode, choice.top_k.value_or(phase_top_k)};
   };
-  sequence.prefill_attention = resolve(config_.moba.prefill);
-  sequence.decode_attention = resolve(config_.moba.decode);
+  const MobaConfig& moba = config_.moba;
+  sequence.prefill_attention = resolve(moba.prefill, moba.top_k);
+  sequence.decode_attention = resolve(moba.decode, moba.top_k_of_decode());
 }
 
 std::unique_ptr<Sequence> Scheduler::remove(SequenceId id) {

@@ -25,8 +25,8 @@ class Sequence:
     weight: np.ndarray  # float32 [tokens], of the loss on predicting this token
     source: (
         np.ndarray
-    )  # int64 [tokens], where the value token to be predicted next stands; this very token where an
-    # absent value would be; -1: nowhere
+    )  # int64 [tokens], where the value token to be predicted next, or the token behind the value,
+    # stands; this very token where an absent value would be; -1: nowhere
     echo: np.ndarray  # int64 [tokens], the same for words that the answer repeats from the question
     gather: (
         np.ndarray
@@ -107,7 +107,7 @@ class Builder:
         begins = self.corpus.begins_word
         title = next((i for i in range(1, len(entity)) if begins[entity[i]]), len(entity))
         begin = start + find(ids, value)
-        for at in range(begin - 1, begin + len(value)):
+        for at in range(begin - 1, min(begin + len(value) + 1, len(self.gather))):
             marks = first + len(attribute), first, named + len(entity), named + title
             self.gather[at] = tuple(min(mark, at) for mark in marks)
 
@@ -137,7 +137,7 @@ class Builder:
         for statement in told:
             value = statement.value
             at = next(i for i in range(at, len(ids)) if ids[i : i + len(value)] == value)
-            for offset in range(len(value)):
+            for offset in range(len(value) + 1):  # what stands behind a value shows its end
                 self.source[start + at + offset - 1] = statement.start + offset
             at += len(value)
 
@@ -159,7 +159,7 @@ def build(corpus: Corpus, seed: str, tokens: int, block: int) -> Sequence:
     rng = random.Random(seed)
     split, encode = corpus.split, corpus.encode
     count = max(
-        2, round(tokens / math.exp(rng.uniform(math.log(26), math.log(min(180, tokens / 8)))))
+        2, round(tokens / math.exp(rng.uniform(math.log(34), math.log(min(180, tokens / 8)))))
     )
     questions = tokens // 48  # at most: in dense documents some facts are rivals only
     known = facts.make_facts(rng, count, split)
@@ -186,13 +186,14 @@ def build(corpus: Corpus, seed: str, tokens: int, block: int) -> Sequence:
     rng.shuffle(order)
 
     builder, ready, open_links = Builder(corpus, rng), [], dict(links)
-    parts = rng.randrange(1, 2 + min(3, tokens // 512))
+    parts = 1 if rng.random() < 0.3 else rng.randrange(1, 2 + min(3, tokens // 512))
     spent = sum(len(s.ids) for s in statements.values()) + 29 * min(count, questions)
     room = max(8, tokens - spent) // parts + 8
     for part in range(parts):
         batch = order[part * len(order) // parts : (part + 1) * len(order) // parts]
         builder.document([statements[item] for item in batch], room)
         told = [item for item in batch if isinstance(item, facts.Fact)]
+        rng.shuffle(told)
         ready += told[: -(-questions // parts)]
         rng.shuffle(ready)
         last = part == parts - 1
@@ -200,8 +201,9 @@ def build(corpus: Corpus, seed: str, tokens: int, block: int) -> Sequence:
             if not ready:
                 break
             kind = rng.random()
-            if kind < 0.18:
-                fact = facts.make_absent(rng, known, split)
+            if kind < 0.15:
+                make = facts.make_rival if rng.random() < 0.6 else facts.make_absent
+                fact = make(rng, known, split)
                 if (fact.entity.lower(), fact.attribute) not in pairs:
                     builder.turn(
                         ask(fact),

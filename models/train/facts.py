@@ -132,13 +132,15 @@ class Link:
 # Words of the filler, for attributes and places that are in no list; see use_words. Without them a
 # model learns the lists, and answers a new attribute with one that it knows.
 _words: list[str] = []
+_rare: list[str] = []  # most of them are several pieces
 
 
-def use_words(text: str, count: int = 4000) -> None:
+def use_words(text: str, count: int = 4000, rare: int = 16000) -> None:
     """Takes the commonest plain words of a text, less those of the held-out pools."""
     held = " ".join([*ATTRIBUTES[HELD_OUT], *PLACES[HELD_OUT], *WORDS[HELD_OUT]]).split()
-    common = collections.Counter(re.findall(r"\b[a-z]{4,10}\b", text)).most_common(count)
-    _words[:] = [word for word, _ in common if word not in held]
+    common = collections.Counter(re.findall(r"\b[a-z]{4,10}\b", text)).most_common(count + rare)
+    kept = [word for word, _ in common if word not in held]
+    _words[:], _rare[:] = kept[:count], kept[count:]
 
 
 def word(rng: random.Random) -> str:
@@ -256,7 +258,19 @@ def entity(
     return title if kind < 0.93 else f"{title} {name(rng, split)}"
 
 
-def value(rng: random.Random, split: str) -> str:
+def value_word(rng: random.Random) -> str:
+    """A word of a value in training: of the list, of the filler, rare, or invented."""
+    kind = rng.random()
+    if kind < 0.25 or not _rare:
+        return rng.choice(WORDS[TRAIN])
+    return rng.choice(_rare) if kind < 0.6 else word(rng)
+
+
+def value(rng: random.Random, split: str, vocabulary: list[str] | None = None) -> str:
+    """`vocabulary`: the words of the document's values, where they are few."""
+    if split == TRAIN and rng.random() < 0.25:
+        count = rng.choice((1, 1, 2, 2, 3, 3))
+        return " ".join(rng.choice(vocabulary or [value_word(rng)]) for _ in range(count))
     kind = rng.random()
     if kind < 0.6:
         digits = rng.randrange(2, 7)
@@ -270,17 +284,24 @@ def value(rng: random.Random, split: str) -> str:
     return " ".join(rng.choice(WORDS[split]) if listed else word(rng) for _ in range(count))
 
 
+# How many attributes a document has, and how many places; 0: as many as there are facts.
+FEW = {TRAIN: (1, 2, 3, 4, 5, 6, 8, 0, 0), HELD_OUT: (1, 2, 3, 5, 8, 0, 0, 0, 0)}
+
+
 def make_facts(rng: random.Random, count: int, split: str) -> list[Fact]:
     """Distinct facts; many share an entity, a name, a place or most letters of a name.
 
-    In two documents of three, attributes and places are few, so that every fact has rivals.
+    In most documents attributes and places are few, so that every fact has rivals.
     """
     facts: list[Fact] = []
     seen: set[tuple[str, str]] = set()
-    few = rng.choice((1, 2, 3, 5, 8, 0, 0, 0, 0))
+    few = rng.choice(FEW[split])
     what_pool = [attribute(rng, split) for _ in range(few)]
-    few = rng.choice((1, 2, 3, 5, 8, 0, 0, 0, 0))
+    few = rng.choice(FEW[split])
     where_pool = [place(rng, split) for _ in range(few)]
+    vocabulary = []
+    if split == TRAIN and rng.random() < 0.6:
+        vocabulary = [value_word(rng) for _ in range(rng.randrange(4, 25))]
     while len(facts) < count:
         what = rng.choice(what_pool) if what_pool else attribute(rng, split)
         kind = rng.random() if facts else 1.0
@@ -298,7 +319,7 @@ def make_facts(rng: random.Random, count: int, split: str) -> list[Fact]:
             who = entity(rng, split, where_pool)
         if (who.lower(), what) not in seen:
             seen.add((who.lower(), what))
-            facts.append(Fact(what, who, value(rng, split)))
+            facts.append(Fact(what, who, value(rng, split, vocabulary)))
     return facts
 
 
@@ -320,3 +341,19 @@ def make_absent(rng: random.Random, known: list[Fact], split: str) -> Fact:
     if rng.random() < 0.5:
         fact = dataclasses.replace(fact, attribute=other.attribute)
     return dataclasses.replace(fact, value=ABSENT)
+
+
+def make_rival(rng: random.Random, known: list[Fact], split: str) -> Fact:
+    """What no fact says (the caller looks whether one does), although all of its parts are told."""
+    other, more = rng.choice(known), rng.choice(known)
+    kind, parts = rng.random(), other.entity.split()
+    at = next(i for i, part in enumerate(parts) if part[0].isupper())
+    if kind < 0.3:  # the entity has another attribute
+        return dataclasses.replace(other, attribute=more.attribute, value=ABSENT)
+    if kind < 0.5 and len(parts) > 1:  # the name belongs to another place
+        parts[-1] = more.entity.split()[-1]
+    elif kind < 0.75:  # the name is nearly the same
+        parts[at] = near_name(rng, parts[at], split)
+    else:
+        parts[at] = name(rng, split)
+    return Fact(other.attribute, " ".join(parts), ABSENT)

@@ -5,7 +5,8 @@
 Reads a document with planted facts once, as the server does (MoBA in every layer), then every
 question with its right answer behind it. A step counts where a token of the value is predicted: it is
 found if a seeking head (model.py) of that layer, or of any, selected the value's block. A shuffled
-gate would find (top_k - 1) / blocks of them. --block and --top-k try other ways to read the same model.
+gate would find (decode_top_k - 1) / blocks of them. --block and --top-k try other ways to read the
+same model.
 """
 
 import argparse
@@ -49,6 +50,7 @@ class Reader:
 
     def __init__(self, model: Model, room: int):
         c, self.model, self.length = model.config, model, 0
+        self.top_k = c.top_k
         shape = c.layers, 2, c.kv_heads, room // c.block + 2, c.block, c.head_dim
         self.cache = torch.zeros(shape, dtype=torch.bfloat16)
         self.centroids = torch.zeros(*shape[:1], *shape[2:4], shape[5])
@@ -93,7 +95,7 @@ class Reader:
             scores = heads.float() @ self.centroids[layer, group, :known].t()
             past = torch.arange(known) < own[:, None, None]
             scores = scores.masked_fill(~past, -1e30)
-            count = min(c.top_k - 1, known)
+            count = min(self.top_k - 1, known)
             best = scores.topk(count, -1)
             index = torch.cat((best.indices, own[:, None, None].expand(-1, ratio, 1)), -1)
             keys, values = (self.cache[layer, half, group][index] for half in (0, 1))
@@ -132,12 +134,14 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=100)
     parser.add_argument("--split", default=facts.HELD_OUT, choices=(facts.HELD_OUT, facts.TRAIN))
     parser.add_argument("--block", type=int)
-    parser.add_argument("--top-k", type=int)
+    parser.add_argument("--top-k", type=int, help="of document, question and answer")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     model = load(args.model)
     changed = {"block": args.block, "top_k": args.top_k}
     model.config = dataclasses.replace(model.config, **{k: v for k, v in changed.items() if v})
+    moba = json.loads((args.model / "config.json").read_text())["moba"]
+    decode_top_k = args.top_k or moba.get("decode_top_k", moba["top_k"])
     tokenizer = spm.SentencePieceProcessor(model_file=str(args.model / "tokenizer.model"))
     user, assistant = (tokenizer.piece_to_id(piece) for piece in ("<|user|>", "<|assistant|>"))
     filler = tokenizer.encode(args.filler.read_text(encoding="utf-8"))
@@ -163,16 +167,19 @@ def main() -> None:
                 there, here = start + find(sentence, value), find(answer, value)
             except ValueError:  # cut into other pieces here than there
                 continue
-            predicted = reader.feed(torch.tensor(asked + answer))
+            reader.top_k = model.config.top_k
+            reader.feed(torch.tensor(asked))
+            reader.top_k = decode_top_k  # of what the server would generate
+            predicted = reader.feed(torch.tensor(answer))
             for step in range(len(value)):
-                at, block = len(asked) + here + step - 1, (there + step) // model.config.block
+                at, block = here + step - 1, (there + step) // model.config.block
                 seen = [bool((reader.selected[i][at, h] == block).any()) for i, h in seekers]
                 for seeker, found in zip(seekers, seen):
                     by_head[seeker] += found
                 by_any, steps = by_any + any(seen), steps + 1
                 right += int(predicted[at]) == value[step]
         heads = " ".join(f"{i}.{h} {100 * n / steps:.1f}" for (i, h), n in by_head.items())
-        chance = 100 * (model.config.top_k - 1) / (tokens / model.config.block)
+        chance = 100 * (decode_top_k - 1) / (tokens / model.config.block)
         print(
             f"{tokens} tokens, {steps} steps: found by any {100 * by_any / steps:.1f}% ({heads}), "
             f"by chance {chance:.2f}%; token right {100 * right / steps:.1f}%; "

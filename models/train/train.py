@@ -51,6 +51,8 @@ STAGES = [
     Stage(500, 16, 512, 1.0, (0.01, 0.007), queries=128),
     Stage(3400, 4, 2048, 0.4, (0.007, 0.0003)),
     Stage(430, 4, 4096, 0.2, (0.0025, 0.0002)),
+    Stage(2600, 3, 4096, 0.2, (0.005, 0.0002), queries=320),
+    Stage(1100, 2, 4096, 0.1, (0.003, 0.0001), queries=320),
 ]
 
 
@@ -181,7 +183,8 @@ def run(rank: int, args: argparse.Namespace, rendezvous: str) -> None:
         x = {name: tensor.to(device) for name, tensor in x.items()}
         bank.size = stage.bank
         bank.move(data.END_POSITION, generator)
-        loss_of(model, x, stage, bank, log).backward()
+        share = len(x["ids"]) * args.processes / stage.sequences
+        (share * loss_of(model, x, stage, bank, log)).backward()
         average_gradients(model)
         model.embed.weight.grad[:, beginning.CONSTANT] = 0.0
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

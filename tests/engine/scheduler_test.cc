@@ -166,6 +166,25 @@ TEST_CASE("Each phase runs with its own attention, MoBA before full, split at th
   rig.finish();
 }
 
+TEST_CASE("Completion tokens select as many blocks as decode has, unless the request says how many",
+          "[scheduler]") {
+  EngineConfig config = small_config();
+  config.moba.decode_top_k = 5;
+  SchedulerRig rig(config);
+  rig.add(1, 6, 20);
+  auto chosen = sequence_of(2, ramp(3, 3000), 20);
+  chosen->request.attention = {.top_k = 7};
+  rig.add(std::move(chosen));
+  rig.plan();
+  CHECK(rig.entry(1).top_k == config.moba.top_k);
+  CHECK(rig.entry(2).top_k == 7);
+  rig.finish();
+  for (int step = 0; step < 4; ++step) rig.step();  // both prompts are computed
+  REQUIRE(rig.plan() == Plan{{1, 1}, {2, 1}});
+  CHECK(rig.entry(1).top_k == 5);
+  CHECK(rig.entry(2).top_k == 7);
+}
+
 TEST_CASE("Without a choice of its own a request gets the server's default", "[scheduler]") {
   EngineConfig config = small_config();
   config.default_attention = AttentionMode::kFull;

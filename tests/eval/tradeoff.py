@@ -28,7 +28,7 @@ RUNS = 3  # of every timing
 def serving(args, block: int):
     """The server with this block size, ready; ended afterwards."""
     command = [args.server, "--port", str(args.port), "--no-grpc", "--moba-block-size", str(block),
-               "--max-model-len", str(max(args.contexts)), *args.server_args.split()]
+               "--max-model-len", str(2 * max(args.contexts)), *args.server_args.split()]
     if args.model:
         command += ["--model", args.model]
     with (args.out / "server.log").open("a") as log:

@@ -162,6 +162,8 @@ TEST_CASE("the moba section is strict") {
   CHECK_THAT(with_moba(R"({"block_size": 4})"), Contains("missing key 'moba.top_k'"));
   CHECK_THAT(with_moba(R"({"block_size": 0, "top_k": 1})"), Contains("'moba.block_size'"));
   CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 0})"), Contains("'moba.top_k'"));
+  CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 1, "decode_top_k": 0})"),
+             Contains("'moba.decode_top_k'"));
   CHECK_THAT(with_moba(R"({"block_size": 4, "topk": 2, "top_k": 2})"),
              Contains("'moba.topk': unknown key"));
   CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 2, "decode": "sparse"})"),

@@ -226,6 +226,22 @@ TEST_CASE("settings override the model's blocks one by one") {
   CHECK_THROWS_AS(choose_moba(config, small_model()), LoadError);
 }
 
+TEST_CASE("a number of blocks is that of decode too, unless decode has its own") {
+  ModelConfig model = small_model();
+  model.moba->decode_top_k = 9;
+  CHECK(choose_moba({}, model).top_k == 3);
+  CHECK(choose_moba({}, model).top_k_of_decode() == 9);
+  ServerConfig config;
+  config.moba_top_k = 5;
+  CHECK(choose_moba(config, model).top_k_of_decode() == 5);
+  config.moba_decode_top_k = 100;
+  CHECK(choose_moba(config, model).top_k == 5);
+  CHECK(choose_moba(config, model).top_k_of_decode() == 100);
+  CHECK(make_serving_plan(config, model, 0).engine.max_top_k >= 100);
+  config.moba_decode_top_k = 0;
+  CHECK_THROWS_AS(choose_moba(config, model), LoadError);
+}
+
 TEST_CASE("the server's attention is the engine's and leaves the cache's shape alone") {
   ServerConfig config;
   config.attention = "full";
