@@ -99,11 +99,13 @@ void Generation::encode() {
 Status Generation::encode_prompts() {
   const Tokenizer& tokenizer = context_.tokenizer;
   if (const auto* chat = std::get_if<GenerateRequest::ChatInput>(&request_.input)) {
-    const auto pieces = context_.chat_template.render(chat->messages, chat->options);
-    if (!pieces.ok()) return pieces.status();
-    auto ids = encode_pieces(tokenizer, pieces.value());
-    if (!ids.ok()) return ids.status();
-    prompts_.push_back(std::move(ids).value());
+    const auto prompt = context_.chat_template.render(chat->messages, chat->options);
+    if (!prompt.ok()) return prompt.status();
+    prompts_.push_back(context_.prompt_encoder.encode(prompt.value()));
+    if (prompts_.back().empty()) {
+      return invalid_argument("the model's chat template makes an empty prompt of this",
+                              "messages");
+    }
   } else if (const auto* text = std::get_if<GenerateRequest::TextInput>(&request_.input)) {
     for (const std::string& prompt : text->prompts) {
       std::vector<TokenId> ids = tokenizer.encode(prompt);

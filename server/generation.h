@@ -9,6 +9,7 @@
 
 #include "engine/engine.h"
 #include "engine/text/incremental_decoder.h"
+#include "engine/text/prompt_encoder.h"
 #include "engine/text/stop_matcher.h"
 #include "server/inference_service.h"
 #include "server/request.h"
@@ -22,6 +23,7 @@ struct GenerationContext {
   Engine& engine;
   const Tokenizer& tokenizer;
   const ChatTemplate& chat_template;
+  const PromptEncoder& prompt_encoder;
   QueueGate& queue_gate;
   const Clock& clock;
   const EngineMetrics& metrics;

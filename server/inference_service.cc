@@ -14,10 +14,13 @@ struct InferenceService::Impl {
        EngineMetrics& metrics)
       : config(service_config),
         text_pool(config.num_text_threads),
-        context{config, engine, tokenizer, chat_template, queue_gate, clock, metrics, text_pool} {}
+        prompt_encoder(tokenizer),
+        context{config,     engine, tokenizer, chat_template, prompt_encoder,
+                queue_gate, clock,  metrics,   text_pool} {}
 
   const ServiceConfig config;
   TextPool text_pool;
+  const PromptEncoder prompt_encoder;
   GenerationContext context;
 };
 

@@ -167,8 +167,11 @@ int64_t estimate_tokens(const GenerateRequest& request) {
   int64_t num_tokens = 1;
   if (const auto* chat = std::get_if<GenerateRequest::ChatInput>(&request.input)) {
     for (const ChatMessage& message : chat->messages) {
-      num_tokens += static_cast<int64_t>(message.content.size()) / kBytesPerToken + 1;
+      num_tokens +=
+          static_cast<int64_t>(message.content.size() + message.more_json.size()) / kBytesPerToken +
+          1;
     }
+    num_tokens += static_cast<int64_t>(chat->options.tools_json.size()) / kBytesPerToken;
   } else if (const auto* text = std::get_if<GenerateRequest::TextInput>(&request.input)) {
     for (const std::string& prompt : text->prompts) {
       num_tokens += static_cast<int64_t>(prompt.size()) / kBytesPerToken;

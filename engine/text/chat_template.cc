@@ -1,173 +1,266 @@
 #include "engine/text/chat_template.h"
 
-#include <fstream>
-#include <nlohmann/json.hpp>
-#include <optional>
+#include <algorithm>
+#include <array>
+#include <ctime>
 
+#include "engine/text/jinja/characters.h"
+#include "engine/text/jinja/json_value.h"
+#include "engine/text/jinja/template.h"
 #include "models/model_config.h"
-#include "models/weights/find_gguf.h"
-#include "models/weights/gguf.h"
 
 namespace quire {
 namespace {
 
-/// A template that is a table: each role opens a part with control tokens and text, and closes it.
-/// `{special}` names a control token, everything else is text.
-struct Layout {
-  struct Part {
-    std::vector<PromptPiece> open;
-    std::vector<PromptPiece> close;
-  };
-  std::string_view name;
-  std::string_view marker;  // a text that only this family's Jinja template holds
-  std::vector<PromptPiece> start;
-  std::optional<Part> system, user, assistant, tool;
+using jinja::Dict;
+using jinja::DictPtr;
+using jinja::MarkedText;
+using jinja::Origin;
+using jinja::Value;
+
+constexpr size_t kMaxKwargs = 64;
+constexpr size_t kMaxComplaintBytes = 1024;  // a template may raise with a whole document
+// A prompt is about as long as its messages; a template may copy them some times on the way.
+constexpr size_t kOutputPerByte = 4;
+constexpr size_t kBuiltPerByte = 64;
+
+/// Marks where the last message ends, as transformers does it: templates trim and cut messages, so
+/// the end cannot be computed. The space tells whether the template has trimmed.
+constexpr std::string_view kFinalTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+/// Names that are not the request's to set by chat_template_kwargs.
+constexpr std::array<std::string_view, 4> kOwnNames = {"messages", "tools", "documents",
+                                                       "add_generation_prompt"};
+
+/// Roles that templates write into control tokens; they are the same in every model.
+bool is_known_role(std::string_view role) {
+  constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
+                                                      "tool"};
+  return std::ranges::find(kRoles, role) != kRoles.end();
+}
+
+/// The start of a complaint, cut between characters.
+std::string shortened(std::string text) {
+  if (text.size() <= kMaxComplaintBytes) return text;
+  size_t end = kMaxComplaintBytes;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end) + "…";
+}
+
+/// A field of the request that is not what it must be.
+struct BadField {
+  Status status;
 };
 
-PromptPiece special(std::string name) { return {true, std::move(name)}; }
-PromptPiece text(std::string content) { return {false, std::move(content)}; }
-
-Layout quire_layout() {
-  return {.name = "quire",
-          .marker = "<|user|>{{ m.content }}",
-          .start = {special("<s>")},
-          .system = Layout::Part{},
-          .user = Layout::Part{{special("<|user|>")}, {}},
-          .assistant = Layout::Part{{special("<|assistant|>")}, {special("<|end|>")}},
-          .tool = std::nullopt};
+[[noreturn]] void refuse(const std::string& param, const std::string& what) {
+  throw BadField{invalid_argument(param + " " + what, param)};
 }
 
-Layout chatml_layout() {
-  const auto part = [](const std::string& role) {
-    return Layout::Part{{special("<|im_start|>"), text(role + "\n")},
-                        {special("<|im_end|>"), text("\n")}};
-  };
-  return {.name = "chatml",
-          .marker = "<|im_start|>",
-          .start = {},
-          .system = part("system"),
-          .user = part("user"),
-          .assistant = part("assistant"),
-          .tool = std::nullopt};
+Value read_json(const std::string& text, const std::string& param) {
+  try {
+    return value_of_json(text, Origin::kRequest);
+  } catch (const jinja::Error& error) {
+    refuse(param, shortened(std::string("cannot be read: ") + error.what()));
+  }
 }
 
-Layout llama3_layout() {
-  const auto part = [](const std::string& role) {
-    return Layout::Part{
-        {special("<|start_header_id|>"), text(role), special("<|end_header_id|>"), text("\n\n")},
-        {special("<|eot_id|>")}};
-  };
-  return {.name = "llama-3",
-          .marker = "<|start_header_id|>",
-          .start = {special("<|begin_of_text|>")},
-          .system = part("system"),
-          .user = part("user"),
-          .assistant = part("assistant"),
-          .tool = std::nullopt};
+DictPtr with(const Dict& dict, std::string_view key, Value value) {
+  auto changed = std::make_shared<Dict>(dict);
+  changed->set(Value::of_text(key), std::move(value));
+  return changed;
 }
 
-class CodedChatTemplate final : public ChatTemplate {
- public:
-  explicit CodedChatTemplate(Layout layout) : layout_(std::move(layout)) {}
-
-  Result<std::vector<PromptPiece>> render(const std::vector<ChatMessage>& messages,
-                                          const ChatTemplateOptions& options) const override {
-    if (messages.empty()) return invalid_argument("messages is empty", "messages");
-    if (options.continue_final_message &&
-        (options.add_generation_prompt || messages.back().role != "assistant")) {
-      return invalid_argument(
-          "continue_final_message needs a last message of the assistant and "
-          "add_generation_prompt false",
-          "continue_final_message");
+/// Tool calls as templates expect them: arguments are an object.
+Value with_read_arguments(const Value& calls, const std::string& param) {
+  if (!calls.is_list()) refuse(param, "must be a list");
+  std::vector<Value> items;
+  for (const Value& call : calls.items()) {
+    const Value* function = call.is_dict() ? call.as_dict().find("function") : nullptr;
+    const bool has_function = function != nullptr && function->is_dict();
+    const Value* arguments = has_function ? function->as_dict().find("arguments") : nullptr;
+    if (arguments == nullptr || !arguments->is_text()) {
+      items.push_back(call);
+      continue;
     }
-    std::vector<PromptPiece> pieces = layout_.start;
-    for (size_t i = 0; i < messages.size(); ++i) {
-      const Layout::Part* part = part_of(messages[i].role);
-      if (part == nullptr) {
-        return invalid_argument("messages[" + std::to_string(i) + "].role '" + messages[i].role +
-                                    "' is unknown to this model's chat template",
-                                "messages[" + std::to_string(i) + "].role");
+    const std::string path = param + "[" + std::to_string(items.size()) + "].function.arguments";
+    const std::string& text = arguments->bytes();
+    Value read = read_json(text.empty() ? "{}" : text, path);
+    items.push_back(
+        with(call.as_dict(), "function", with(function->as_dict(), "arguments", std::move(read))));
+  }
+  return Value::of_list(std::move(items));
+}
+
+/// What a template's source speaks of. What it does not, it would pass over in silence.
+struct Vocabulary {
+  explicit Vocabulary(std::string_view source)
+      : has_developer(source.find("developer") != source.npos),
+        has_tools(source.find("tools") != source.npos),
+        has_tool_calls(source.find("tool_calls") != source.npos) {}
+  bool has_developer;
+  bool has_tools;
+  bool has_tool_calls;
+};
+
+Value message_value(const ChatMessage& message, const std::string& param, const Vocabulary& known,
+                    std::string_view tail) {
+  const bool is_system = message.role == "developer" && !known.has_developer;
+  const std::string role = is_system ? "system" : message.role;
+  Dict dict;
+  dict.set(Value::of_text("role"),
+           is_known_role(role) ? Value::of_text(role) : Value(MarkedText::of_user(role)));
+  dict.set(Value::of_text("content"), MarkedText::of_user(message.content + std::string(tail)));
+  if (message.more_json.empty()) return std::make_shared<const Dict>(std::move(dict));
+  const Value more = read_json(message.more_json, param);
+  if (!more.is_dict()) refuse(param, "must be an object");
+  for (const auto& [key, value] : more.as_dict().entries()) {
+    if (key.bytes() == "role" || key.bytes() == "content") continue;
+    const bool is_calls = key.bytes() == "tool_calls";
+    dict.set(key, is_calls ? with_read_arguments(value, param + ".tool_calls") : value);
+  }
+  if (dict.find("tool_calls") == nullptr) return std::make_shared<const Dict>(std::move(dict));
+  if (!known.has_tool_calls) {
+    refuse(param + ".tool_calls", "has no place in the model's chat template");
+  }
+  if (message.content.empty() && tail.empty()) {
+    dict.set(Value::of_text("content"), jinja::None());
+  }
+  return std::make_shared<const Dict>(std::move(dict));
+}
+
+/// What the request shows the template.
+void add_request(const std::vector<ChatMessage>& messages, const ChatTemplateOptions& options,
+                 const Vocabulary& known, jinja::Input& input) {
+  if (!options.kwargs_json.empty()) {
+    const std::string param = "chat_template_kwargs";
+    const Value kwargs = read_json(options.kwargs_json, param);
+    if (!kwargs.is_dict()) refuse(param, "must be an object");
+    if (kwargs.as_dict().entries().size() > kMaxKwargs) {
+      refuse(param, "may set at most " + std::to_string(kMaxKwargs) + " names");
+    }
+    for (const auto& [key, value] : kwargs.as_dict().entries()) {
+      if (std::ranges::find(kOwnNames, key.bytes()) != kOwnNames.end()) {
+        refuse(param, "must not set '" + key.bytes() + "'");
       }
-      append(part->open, pieces);
-      pieces.push_back(text(messages[i].content));
-      const bool stays_open = options.continue_final_message && i + 1 == messages.size();
-      if (!stays_open) append(part->close, pieces);
+      input.variables.push_back({key.bytes(), value});
     }
-    if (options.add_generation_prompt) append(layout_.assistant->open, pieces);
-    return pieces;
   }
+  std::vector<Value> items;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const bool is_open = options.continue_final_message && i + 1 == messages.size();
+    items.push_back(message_value(messages[i], "messages[" + std::to_string(i) + "]", known,
+                                  is_open ? kFinalTag : std::string_view()));
+  }
+  Value tools = jinja::None();
+  if (!options.tools_json.empty()) {
+    tools = read_json(options.tools_json, "tools");
+    if (!tools.is_list()) refuse("tools", "must be a list");
+    if (!known.has_tools) refuse("tools", "have no place in the model's chat template");
+  }
+  input.variables.push_back({"messages", Value::of_list(std::move(items))});
+  input.variables.push_back({"tools", std::move(tools)});
+  input.variables.push_back({"documents", jinja::None()});
+  input.variables.push_back(
+      {"add_generation_prompt", Value::of_bool(options.add_generation_prompt)});
+}
 
- private:
-  static void append(const std::vector<PromptPiece>& from, std::vector<PromptPiece>& to) {
-    to.insert(to.end(), from.begin(), from.end());
-  }
+std::tm local_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local = {};
+  localtime_r(&now, &local);
+  return local;
+}
 
-  const Layout::Part* part_of(std::string_view role) const {
-    const std::optional<Layout::Part>* part = nullptr;
-    if (role == "system" || role == "developer") part = &layout_.system;
-    if (role == "user") part = &layout_.user;
-    if (role == "assistant") part = &layout_.assistant;
-    if (role == "tool") part = &layout_.tool;
-    return part != nullptr && part->has_value() ? &**part : nullptr;
+jinja::Limits limits_for(const std::vector<ChatMessage>& messages,
+                         const ChatTemplateOptions& options) {
+  size_t num_bytes = options.tools_json.size() + options.kwargs_json.size();
+  for (const ChatMessage& message : messages) {
+    num_bytes += message.content.size() + message.more_json.size();
   }
+  jinja::Limits limits;
+  limits.max_output_bytes += kOutputPerByte * num_bytes;
+  limits.max_built_bytes += kBuiltPerByte * num_bytes;
+  return limits;
+}
 
-  Layout layout_;
-};
-
-/// The Jinja text that a folder's tokenizer_config.json, or a GGUF, brings.
-std::string read_chat_template(const std::filesystem::path& model) {
-  if (const auto gguf = find_gguf(model)) {
-    return std::string(GgufFile(*gguf).metadata().text("tokenizer.chat_template"));
+/// The prompt up to the end of its last message.
+MarkedText cut_at_tag(const MarkedText& prompt) {
+  const std::string_view bytes = prompt.bytes();
+  const std::string_view trimmed_tag = kFinalTag.substr(0, kFinalTag.size() - 1);
+  size_t end = bytes.rfind(trimmed_tag);
+  if (end == std::string_view::npos) {
+    refuse("continue_final_message",
+           "cannot be done: the chat template does not print the message");
   }
-  const std::filesystem::path file = model / "tokenizer_config.json";
-  std::ifstream stream(file);
-  if (!stream) throw LoadError(file.string() + ": cannot be read");
-  const auto config = nlohmann::json::parse(stream, nullptr, false);
-  const auto source =
-      config.is_object() ? config.find("chat_template") : nlohmann::json::const_iterator();
-  if (!config.is_object() || source == config.end() || !source->is_string()) {
-    throw LoadError(file.string() + ": chat_template: expected a string");
+  if (bytes.substr(end, kFinalTag.size()) != kFinalTag) {
+    end = jinja::end_of_stripped(bytes.substr(0, end), 0);
   }
-  return source->get<std::string>();
+  return prompt.slice(0, end);
 }
 
 }  // namespace
 
-std::unique_ptr<ChatTemplate> load_chat_template(const std::filesystem::path& model) {
-  const std::string jinja = read_chat_template(model);
-  std::string known;
-  for (Layout (*make)() : {chatml_layout, llama3_layout, quire_layout}) {
-    Layout layout = make();
-    if (jinja.find(layout.marker) != std::string::npos) {
-      return std::make_unique<CodedChatTemplate>(std::move(layout));
+struct ChatTemplate::Entry {
+  jinja::Template parsed;
+  Vocabulary known;
+};
+
+ChatTemplate::ChatTemplate(ChatTemplateSources sources)
+    : special_tokens_(std::move(sources.special_tokens)) {
+  for (const auto& [name, source] : sources.templates) {
+    try {
+      templates_.emplace(name, std::make_unique<const Entry>(
+                                   Entry{jinja::Template(source.text), Vocabulary(source.text)}));
+    } catch (const jinja::Error& error) {
+      throw LoadError(source.where + ": " + error.what());
     }
-    known += (known.empty() ? "" : ", ") + std::string(layout.name);
   }
-  throw LoadError(model.string() + ": chat_template: unknown to this version; known: " + known);
 }
 
-Result<std::vector<TokenId>> encode_pieces(const Tokenizer& tokenizer,
-                                           const std::vector<PromptPiece>& pieces) {
-  std::vector<TokenId> ids;
-  for (const PromptPiece& piece : pieces) {
-    if (piece.is_special) {
-      const std::optional<TokenId> id = tokenizer.special_token(piece.text);
-      if (!id) {
-        return invalid_argument(
-            "the tokenizer has no '" + piece.text + "', which the chat template needs", "messages");
-      }
-      ids.push_back(*id);
-    } else {
-      const std::vector<TokenId> part =
-          ids.empty() ? tokenizer.encode(piece.text) : tokenizer.encode_behind_token(piece.text);
-      if (ids.empty()) {
-        ids = part;
-      } else {
-        ids.insert(ids.end(), part.begin(), part.end());
-      }
-    }
+ChatTemplate::~ChatTemplate() = default;
+
+const ChatTemplate::Entry* ChatTemplate::choose(bool has_tools) const {
+  auto found = has_tools ? templates_.find("tool_use") : templates_.end();
+  if (found == templates_.end()) found = templates_.find("default");
+  return found == templates_.end() ? nullptr : found->second.get();
+}
+
+Result<MarkedText> ChatTemplate::render(const std::vector<ChatMessage>& messages,
+                                        const ChatTemplateOptions& options) const {
+  if (messages.empty()) return invalid_argument("messages is empty", "messages");
+  const bool continues = options.continue_final_message;
+  if (continues && (options.add_generation_prompt || messages.back().role != "assistant")) {
+    return invalid_argument(
+        "continue_final_message needs a last message of the assistant and "
+        "add_generation_prompt false",
+        "continue_final_message");
   }
-  return ids;
+  const Entry* entry = choose(!options.tools_json.empty());
+  if (entry == nullptr) {
+    return invalid_argument("the model has no chat template; /v1/completions takes plain prompts",
+                            "messages");
+  }
+  try {
+    jinja::Input input = {.now = local_time(), .limits = limits_for(messages, options)};
+    add_request(messages, options, entry->known, input);
+    // Behind the request's, so that none of them takes the place of a special token.
+    for (const auto& [name, token] : special_tokens_) {
+      input.variables.push_back({name, Value::of_text(token)});
+    }
+    MarkedText prompt = entry->parsed.render(input);
+    if (continues) return cut_at_tag(prompt);
+    return prompt;
+  } catch (const BadField& field) {
+    return field.status;
+  } catch (const jinja::Error& error) {
+    return invalid_argument(
+        shortened(std::string("the model's chat template cannot render this conversation: ") +
+                  error.what()),
+        "messages");
+  } catch (const std::exception& error) {
+    return Status(StatusCode::kInternal,
+                  std::string("the chat template could not be run: ") + error.what());
+  }
 }
 
 }  // namespace quire

@@ -16,7 +16,8 @@ from model import Config
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}"
     "{% elif m.role == 'user' %}<|user|>{{ m.content }}"
-    "{% else %}<|assistant|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% elif m.role == 'assistant' %}<|assistant|>{{ m.content }}<|end|>"
+    "{% else %}{{ raise_exception('no place for the role ' + m.role) }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 # Of the answers' tokens. They are few, so that eight times the blocks cost nothing; the prompt's are

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/text/utf8.h"
+#include "server/http/json_scan.h"
 
 namespace quire {
 namespace {
@@ -22,30 +23,6 @@ struct LongString {
   size_t begin = 0, end = 0;
   size_t ordinal = 0;
 };
-
-bool is_special(char c) { return c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20; }
-
-/// The next quote, backslash or control character at or behind `from`, eight bytes at a time.
-size_t find_special(std::string_view text, size_t from) {
-  constexpr uint64_t kOnes = 0x0101010101010101u, kHighBits = 0x8080808080808080u;
-  const auto has_zero = [](uint64_t word) { return (word - kOnes) & ~word & kHighBits; };
-  size_t i = from;
-  for (; i + 8 <= text.size(); i += 8) {
-    uint64_t word;
-    std::memcpy(&word, text.data() + i, sizeof(word));
-    const uint64_t controls = (word - kOnes * 0x20) & ~word & kHighBits;
-    if ((has_zero(word ^ (kOnes * '"')) | has_zero(word ^ (kOnes * '\\')) | controls) != 0) break;
-  }
-  while (i < text.size() && !is_special(text[i])) ++i;
-  return i;
-}
-
-/// The closing quote of the string whose content starts at `from`; text.size() without one.
-size_t find_string_end(std::string_view text, size_t from) {
-  size_t i = find_special(text, from);
-  while (i < text.size() && text[i] != '"') i = find_special(text, i + (text[i] == '\\' ? 2 : 1));
-  return std::min(i, text.size());
-}
 
 bool is_field_name(std::string_view text, size_t behind_quote) {
   const size_t next = text.find_first_not_of(" \t\r\n", behind_quote);
@@ -147,7 +124,7 @@ std::optional<std::string> unescape(std::string_view content) {
   std::string out;
   out.reserve(content.size());
   for (size_t i = 0; i < content.size();) {
-    const size_t special = find_special(content, i);
+    const size_t special = find_special_character(content, i);
     out.append(content.substr(i, special - i));
     i = special;
     if (i == content.size()) break;

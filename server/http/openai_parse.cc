@@ -1,10 +1,10 @@
 #include "server/http/openai_parse.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <utility>
 
+#include "server/http/openai_messages.h"
 #include "server/http/request_fields.h"
 
 namespace quire {
@@ -12,39 +12,21 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Chat-template variables that are fields of their own, or the server's.
-constexpr std::array kReservedTemplateKeys = {
-    "messages",  "tools",     "documents", "chat_template",         "add_generation_prompt",
-    "bos_token", "eos_token", "tokenize",  "continue_final_message"};
-
 // As for max_tokens; here the complaint can name the field that was given.
 constexpr int64_t kMaxCompletionTokens = int64_t{1} << 30;
 
-constexpr size_t kMaxQuotedBytes = 64;  // of a client's text in a complaint
-
 Status not_supported(const std::string& param, const std::string& what) {
   return invalid_argument(what + " is not supported", param);
-}
-
-bool is_one_of(const auto& known, const std::string& text) {
-  for (const char* entry : known) {
-    if (text == entry) return true;
-  }
-  return false;
 }
 
 bool is_filled(const Json& value) { return !value.empty() && value != Json(false); }
 
 /// Refuses fields that would change the answer and that this server cannot honour.
 void refuse_unsupported(const RequestFields& fields, Status& status) {
-  for (const char* key : {"tools", "functions", "evidence", "audio", "web_search_options", "suffix",
+  for (const char* key : {"functions", "evidence", "audio", "web_search_options", "suffix",
                           "chat_template", "guided_json", "guided_regex", "documents"}) {
     const Json* value = fields.find(key);
     if (value != nullptr && is_filled(*value) && status.ok()) status = not_supported(key, key);
-  }
-  if (const Json* choice = fields.find("tool_choice")) {
-    const bool needs_no_tools = *choice == "none" || *choice == "auto";
-    if (!needs_no_tools && status.ok()) status = not_supported("tool_choice", "tool_choice");
   }
   if (const Json* modalities = fields.find("modalities")) {
     if (*modalities != Json::array({"text"}) && status.ok()) {
@@ -140,77 +122,6 @@ void read_common(const RequestFields& fields, OpenAiRequest& parsed, Status& sta
   }
 }
 
-/// A message's content: a string, or parts of type text, joined.
-std::string read_content(Json& content, const std::string& path, Status& status) {
-  if (content.is_string()) return std::move(content.get_ref<std::string&>());
-  if (!content.is_array()) {
-    status = invalid_argument(path + " must be a string or a list of parts", path);
-    return {};
-  }
-  std::string joined;
-  for (size_t i = 0; i < content.size() && status.ok(); ++i) {
-    const std::string part_path = path + "[" + std::to_string(i) + "]";
-    const RequestFields part(content[i], part_path + ".", status);
-    const std::string type = part.text("type").value_or("");
-    if (type != "text") {
-      if (status.ok()) {
-        status = invalid_argument("a content part of type '" + type.substr(0, kMaxQuotedBytes) +
-                                      "' is not supported; only text is",
-                                  part_path + ".type");
-      }
-      return {};
-    }
-    std::optional<std::string> text = part.text("text");
-    if (!text) part.fail("text", "is required");
-    joined += text.value_or("");
-  }
-  return joined;
-}
-
-ChatMessage read_message(Json& message, const std::string& path, Status& status) {
-  ChatMessage result;
-  const RequestFields fields(message, path + ".", status);
-  if (!status.ok()) return result;
-  result.role = fields.text("role").value_or("");
-  for (const char* key : {"tool_calls", "function_call", "audio"}) {
-    const Json* value = fields.find(key);
-    if (value != nullptr && is_filled(*value)) fields.fail(key, "is not supported");
-  }
-  Json* content = fields.find("content");
-  if (content == nullptr) fields.fail("content", "is required");
-  if (status.ok()) result.content = read_content(*content, fields.path_of("content"), status);
-  return result;
-}
-
-void read_messages(const RequestFields& fields, GenerateRequest& request, Status& status) {
-  GenerateRequest::ChatInput input;
-  Json* messages = fields.find("messages");
-  if (messages == nullptr) return fields.fail("messages", "is required");
-  if (!messages->is_array()) return fields.fail("messages", "must be a list of messages");
-  for (size_t i = 0; i < messages->size() && status.ok(); ++i) {
-    input.messages.push_back(
-        read_message((*messages)[i], "messages[" + std::to_string(i) + "]", status));
-  }
-  input.options.add_generation_prompt = fields.boolean("add_generation_prompt").value_or(true);
-  input.options.continue_final_message = fields.boolean("continue_final_message").value_or(false);
-  if (input.options.continue_final_message && fields.find("add_generation_prompt") == nullptr) {
-    input.options.add_generation_prompt = false;
-  }
-  request.input = std::move(input);
-}
-
-void read_template_kwargs(const RequestFields& fields, Status& status) {
-  const Json* kwargs = fields.find("chat_template_kwargs");
-  if (kwargs == nullptr) return;
-  if (!kwargs->is_object()) return fields.fail("chat_template_kwargs", "must be an object");
-  for (const auto& [key, value] : kwargs->items()) {
-    if (is_one_of(kReservedTemplateKeys, key) && status.ok()) {
-      status = invalid_argument("chat_template_kwargs must not set '" + key + "'",
-                                "chat_template_kwargs");
-    }
-  }
-}
-
 void read_chat_logprobs(const RequestFields& fields, GenerateRequest& request) {
   const bool wants_logprobs = fields.boolean("logprobs").value_or(false);
   const std::optional<int64_t> num_top = fields.integer("top_logprobs");
@@ -289,8 +200,7 @@ Result<OpenAiRequest> parse_chat_request(std::string_view body, const JsonLimits
   read_common(fields, parsed, status);
   read_max_completion_tokens(fields, parsed.request);
   read_chat_logprobs(fields, parsed.request);
-  read_template_kwargs(fields, status);
-  read_messages(fields, parsed.request, status);
+  parsed.request.input = read_chat_input(fields, body, status);
   if (!status.ok()) return status;
   return parsed;
 }

@@ -185,7 +185,7 @@ REFUSALS = {
     "empty role": Refused({**chat(), "messages": [{"role": "", "content": "x"}]},
                           "messages[0].role"),
     "role without a template": Refused({**chat(), "messages": [{"role": "tool", "content": "x"}]},
-                                       "messages[0].role"),
+                                       "messages"),
     "continued and prompted": Refused(
         {**chat(), "messages": [{"role": "assistant", "content": "x"}],
          "add_generation_prompt": True, "continue_final_message": True}, "continue_final_message"),

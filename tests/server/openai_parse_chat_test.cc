@@ -182,7 +182,7 @@ TEST_CASE("null stands for an absent field") {
 
 TEST_CASE("what would change the answer and is not supported is refused by name") {
   const std::vector<BadBody> bad = {
-      {R"("tools":[{"type":"function"}])", "tools", "not supported"},
+      {R"("tools":[{"type":"web_search"}])", "tools[0].type", "not supported"},
       {R"("tool_choice":"required")", "tool_choice", "not supported"},
       {R"("tool_choice":{"type":"function"})", "tool_choice", "not supported"},
       {R"("functions":[{}])", "functions", "not supported"},
@@ -219,6 +219,7 @@ TEST_CASE("what changes nothing passes, unknown fields too") {
         R"("safety_identifier":"x","verbosity":"low","prediction":{"type":"content"})",
         R"("no_such_field":{"a":[1,{"b":null}]},"":7)", R"("tools":[],"tool_choice":"none")",
         R"("tool_choice":"auto","functions":[],"parallel_tool_calls":true)",
+        R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto")",
         R"("modalities":["text"],"response_format":{"type":"text"},"best_of":1)",
         R"("web_search_options":{},"evidence":{},"top_logprobs":0)",
         R"("chat_template_kwargs":{"enable_thinking":false})"}) {
@@ -247,6 +248,47 @@ TEST_CASE("content may be text or parts of text in their order") {
   CHECK(messages[4].role == "tool");
 }
 
+TEST_CASE("what a template reads keeps the text that it came as") {
+  auto parsed =
+      parse_chat(R"({"tools": [{"z":1,"type":"function","function":{"name":"b","a":[1.0]}}] ,
+      "chat_template_kwargs":{"z":1,"a":{"y":"}","b":2}},
+      "messages":[{"role":"user","content":"hi"},
+                  {"content":null,"tool_calls":[{"z":"\"]","a":1}],"role":"assistant"},
+                  {"role":"tool","content":"t","tool_call_id":"x","name":"\u00e9","other":1}]})");
+  const auto messages = messages_of(parsed);
+  const auto& options = std::get<GenerateRequest::ChatInput>(parsed->request.input).options;
+  CHECK(options.tools_json == R"([{"z":1,"type":"function","function":{"name":"b","a":[1.0]}}] )");
+  CHECK(options.kwargs_json == R"({"z":1,"a":{"y":"}","b":2}})");
+  REQUIRE(messages.size() == 3);
+  CHECK(messages[0].more_json.empty());
+  CHECK(messages[1].more_json == R"({"tool_calls":[{"z":"\"]","a":1}]})");
+  CHECK(messages[2].more_json == R"({"name":"\u00e9","tool_call_id":"x"})");
+}
+
+TEST_CASE("tools that the model may not call are not shown to it") {
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f"}}],)";
+  auto parsed = parse_chat(chat_body(tools + R"("tool_choice":"none")"));
+  REQUIRE(parsed.ok());
+  CHECK(std::get<GenerateRequest::ChatInput>(parsed->request.input).options.tools_json.empty());
+}
+
+TEST_CASE("a bad tool is named with its place") {
+  const std::vector<BadBody> bad = {
+      {R"("tools":{"type":"function"})", "tools", "list"},
+      {R"("tools":[7])", "tools[0]", "must be an object"},
+      {R"("tools":[{"type":"function"}])", "tools[0].function", "required"},
+      {R"("tools":[{"type":"function","function":[]}])", "tools[0].function", "must be an object"},
+      {R"("tools":[{"type":"function","function":{"name":""}}])", "tools[0].function.name",
+       "string"}};
+  for (const BadBody& body : bad) {
+    auto parsed = parse_chat(chat_body(body.text));
+    CAPTURE(body.text);
+    REQUIRE_FALSE(parsed.ok());
+    CHECK(parsed.status().param() == body.param);
+    CHECK_THAT(parsed.status().message(), Contains(body.message));
+  }
+}
+
 TEST_CASE("a bad message is named with its place") {
   const std::string ok = R"({"role":"user","content":"hi"})";
   const std::vector<BadBody> bad = {
@@ -263,8 +305,11 @@ TEST_CASE("a bad message is named with its place") {
        "string"},
       {R"({"role":"user","content":[{"type":"image_url"}]})", "messages[1].content[0].type",
        "image_url"},
-      {R"({"role":"assistant","content":"x","tool_calls":[{"id":"1"}]})", "messages[1].tool_calls",
-       "not supported"},
+      {R"({"role":"assistant","content":"x","tool_calls":{"id":"1"}})", "messages[1].tool_calls",
+       "list"},
+      {R"({"role":"assistant","tool_calls":[]})", "messages[1].content", "required"},
+      {R"({"role":"tool","content":"x","tool_call_id":1})", "messages[1].tool_call_id", "string"},
+      {R"({"role":"user","content":"x","name":["n"]})", "messages[1].name", "string"},
       {R"({"role":"assistant","content":"x","audio":{"id":"1"}})", "messages[1].audio",
        "not supported"}};
   for (const BadBody& body : bad) {

@@ -97,7 +97,10 @@ void BpeTokenizer::load_pieces(const BpeTokenizerSpec& spec, const std::string& 
       throw LoadError(where + " has another id in the model");
     }
     place(token.id, token.content, source_name);
-    pieces_[static_cast<size_t>(token.id)].is_special = token.is_special;
+    Piece& piece = pieces_[static_cast<size_t>(token.id)];
+    piece.is_special = token.is_special;
+    piece.takes_space_left = token.takes_space_left;
+    piece.takes_space_right = token.takes_space_right;
     if (token.is_special && !special_tokens_.emplace(token.content, token.id).second) {
       throw LoadError(where + " stands twice");
     }
@@ -216,7 +219,11 @@ std::vector<TokenId> BpeTokenizer::encode_counting(std::string_view text, Work& 
 }
 
 const BpeTokenizer::Piece& BpeTokenizer::piece_of(TokenId token) const {
-  static const Piece kNoPiece{.name = {}, .bytes = {}, .is_special = true};
+  static const Piece kNoPiece{.name = {},
+                              .bytes = {},
+                              .is_special = true,
+                              .takes_space_left = false,
+                              .takes_space_right = false};
   const auto index = static_cast<size_t>(token);
   return index < pieces_.size() ? pieces_[index] : kNoPiece;
 }
@@ -231,6 +238,14 @@ std::optional<TokenId> BpeTokenizer::special_token(std::string_view name) const 
 }
 
 bool BpeTokenizer::is_special(TokenId token) const { return piece_of(token).is_special; }
+
+bool BpeTokenizer::takes_space_left(TokenId token) const {
+  return piece_of(token).takes_space_left;
+}
+
+bool BpeTokenizer::takes_space_right(TokenId token) const {
+  return piece_of(token).takes_space_right;
+}
 
 std::string BpeTokenizer::piece_name(TokenId token) const { return piece_of(token).name; }
 

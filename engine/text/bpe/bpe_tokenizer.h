@@ -67,6 +67,8 @@ class BpeTokenizer final : public Tokenizer {
   void append_piece(TokenId token, std::string& out_bytes) const override;
   std::optional<TokenId> special_token(std::string_view name) const override;
   bool is_special(TokenId token) const override;
+  bool takes_space_left(TokenId token) const override;
+  bool takes_space_right(TokenId token) const override;
   std::string piece_name(TokenId token) const override;
   int32_t vocab_size() const override { return static_cast<int32_t>(pieces_.size()); }
   std::optional<TokenId> bos() const override { return bos_; }
@@ -87,6 +89,8 @@ class BpeTokenizer final : public Tokenizer {
     std::string name;   // as it is spelled; empty for ids that stand for nothing
     std::string bytes;  // what the token stands for; empty for special tokens
     bool is_special = false;
+    bool takes_space_left = false;
+    bool takes_space_right = false;
   };
 
   void load_pieces(const BpeTokenizerSpec& spec, const std::string& source_name);

@@ -175,15 +175,23 @@ const FilterTable kTextFilters = {{"trim", trim},
                                   {"indent", indent_filter},
                                   {"format", format_filter}};
 
+Filter find_filter(std::string_view name) {
+  for (const FilterTable* table : {&kTextFilters, &list_filters()}) {
+    const auto filter = table->find(name);
+    if (filter != table->end()) return filter->second;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 Value apply_filter(Runtime& runtime, const std::string& name, const Value& object,
                    const Arguments& arguments) {
-  for (const FilterTable* table : {&kTextFilters, &list_filters()}) {
-    const auto filter = table->find(name);
-    if (filter != table->end()) return filter->second(runtime, object, arguments);
-  }
-  throw Error("no filter named '" + name + "'");
+  const Filter filter = find_filter(name);
+  if (filter == nullptr) throw Error("no filter named '" + name + "'");
+  return filter(runtime, object, arguments);
 }
+
+bool has_filter(std::string_view name) { return find_filter(name) != nullptr; }
 
 }  // namespace quire::jinja

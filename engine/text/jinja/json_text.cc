@@ -122,6 +122,9 @@ class JsonWriter {
       if (i > 0) out_.append(style_.item_separator);
       break_line();
       const Value& key = entries[i]->first;
+      if (!key.is_text() && !key.is_none() && !key.is_number()) {
+        throw Error("keys of JSON are strings, numbers, true, false or none");
+      }
       write_text(key.is_text() ? key.as_text() : MarkedText(scalar(key)));
       out_.append(style_.key_separator);
       write(entries[i]->second);

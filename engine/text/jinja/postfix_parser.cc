@@ -1,6 +1,7 @@
 // The second half of ExpressionParser: what may stand behind a value.
 
 #include "engine/text/jinja/expression_parser.h"
+#include "engine/text/jinja/runtime.h"
 
 namespace quire::jinja {
 
@@ -45,6 +46,7 @@ ExprPtr ExpressionParser::parse_filters(ExprPtr object) {
 ExprPtr ExpressionParser::parse_one_filter(ExprPtr object) {
   Node node = make(Kind::kFilter);
   node->name = tokens_.expect_name();
+  if (!has_filter(node->name)) throw Error("no filter named '" + node->name + "'", node->at);
   node->children.push_back(std::move(object));
   if (tokens_.take_operator("(")) parse_arguments(*node);
   return finish(std::move(node));
@@ -55,6 +57,7 @@ ExprPtr ExpressionParser::parse_test(ExprPtr object) {
   const bool is_negated = tokens_.take_name("not");
   Node node = make(Kind::kTest);
   node->name = tokens_.expect_name();
+  if (!has_test(node->name)) throw Error("no test named '" + node->name + "'", node->at);
   node->children.push_back(std::move(object));
   const bool takes_bare_argument =
       tokens_.is(Token::Kind::kString) || tokens_.is(Token::Kind::kInteger) ||

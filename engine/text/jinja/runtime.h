@@ -110,6 +110,8 @@ bool has_method(const Value& object, std::string_view name);
 Value call_method(Runtime& runtime, const Callable& method, const Arguments& arguments);
 
 // ---- filters.cc, tests.cc ----
+bool has_filter(std::string_view name);
+bool has_test(std::string_view name);
 Value apply_filter(Runtime& runtime, const std::string& name, const Value& object,
                    const Arguments& arguments);
 bool apply_test(Runtime& runtime, const std::string& name, const Value& object,

@@ -2,7 +2,6 @@
 
 #include <ctime>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,27 +9,28 @@
 #include "engine/text/jinja/error.h"
 #include "engine/text/jinja/marked_text.h"
 #include "engine/text/jinja/runtime.h"
+#include "engine/text/jinja/value.h"
 
 namespace quire::jinja {
 
-/// What a template sees. Both are objects whose members become names.
+struct Variable {
+  std::string name;
+  Value value;
+};
+
+/// What one rendering sees, and what it may use.
 struct Input {
-  /// Of the model's folder: bos_token, eos_token, …. Its strings may become control tokens.
-  const nlohmann::ordered_json& of_model;
-  /// Of the request: messages, tools, add_generation_prompt, …. Its strings never may, except a
-  /// `role` in messages that is one of the roles every model knows: templates write those into
-  /// control tokens.
-  const nlohmann::ordered_json& of_request;
-  /// What strftime_now tells.
-  std::tm now = {};
+  std::vector<Variable> variables = {};  // of two with one name the later counts
+  std::tm now = {};                      // what strftime_now tells
+  Limits limits = {};
 };
 
 /// A chat template in Jinja's language, as far as chat templates use it: no includes, no
 /// inheritance, no HTML escaping, nothing that changes a value. Thread-safe.
 class Template {
  public:
-  /// Throws Error.
-  explicit Template(std::string_view source, const Limits& limits = {});
+  /// Throws Error for what is no template, and for filters and tests that are unknown.
+  explicit Template(std::string_view source);
   ~Template();
   Template(Template&&) noexcept;
   Template& operator=(Template&&) noexcept;
@@ -44,7 +44,6 @@ class Template {
  private:
   struct Parsed;
   std::unique_ptr<const Parsed> parsed_;
-  Limits limits_;
 };
 
 }  // namespace quire::jinja

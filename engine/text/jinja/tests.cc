@@ -99,4 +99,6 @@ bool apply_test(Runtime& runtime, const std::string& name, const Value& object,
                       arguments.positional.empty() ? nullptr : &arguments.positional[0]);
 }
 
+bool has_test(std::string_view name) { return kTests.contains(name); }
+
 }  // namespace quire::jinja

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/text/jinja/template.h"
+#include "tests/engine/jinja/variables.h"
 
 namespace quire::jinja {
 namespace {
@@ -38,10 +39,12 @@ TEST_CASE("Templates print what jinja2 prints, and refuse what it refuses") {
     const auto name = golden["name"].get<std::string>();
     CAPTURE(name);
     const auto source = golden["template"].get<std::string>();
-    const Json nothing = Json::object();
     std::string text, refusal;
     try {
-      text = Template(source).render({nothing, golden["values"], golden_time()}).bytes();
+      text = Template(source)
+                 .render({.variables = variables_of(golden["values"], Origin::kRequest),
+                          .now = golden_time()})
+                 .bytes();
     } catch (const Error& error) {
       refusal = error.what();
     }

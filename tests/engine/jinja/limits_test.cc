@@ -1,5 +1,4 @@
 #include <catch2/catch.hpp>
-#include <nlohmann/json.hpp>
 
 #include "engine/text/jinja/template.h"
 
@@ -7,11 +6,19 @@ namespace quire::jinja {
 namespace {
 
 std::string refusal(const std::string& source) {
-  const nlohmann::ordered_json nothing = nlohmann::ordered_json::object();
   const Limits limits = {
       .max_steps = 100'000, .max_depth = 120, .max_output_bytes = 1000, .max_built_bytes = 100'000};
   try {
-    Template(source, limits).render({nothing, nothing});
+    Template(source).render({.limits = limits});
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "none";
+}
+
+std::string load_refusal(const std::string& source) {
+  try {
+    const Template parsed(source);
   } catch (const Error& error) {
     return error.what();
   }
@@ -51,6 +58,13 @@ TEST_CASE("A template that wants too much is told what") {
   CHECK_THAT(refusal("{{ range(200000) }}"), Catch::Contains("more than 100000 items"));
 }
 
+TEST_CASE("Filters and tests that nobody knows are found before the template runs") {
+  CHECK(load_refusal("{% if false %}\n{{ x | shout }}{% endif %}") ==
+        "line 2, column 8: no filter named 'shout'");
+  CHECK(load_refusal("{{ x is loud }}") == "line 1, column 9: no test named 'loud'");
+  CHECK(load_refusal("{% filter shout %}{% endfilter %}") != "none");
+}
+
 TEST_CASE("Deep sources are refused, whatever nests in them") {
   for (const char* const part : {"(", "[", "{1:", "not ", "-", "1+", "x.", "f(", "1 if "}) {
     CAPTURE(part);
@@ -58,6 +72,11 @@ TEST_CASE("Deep sources are refused, whatever nests in them") {
   }
   CHECK(refusal(repeated("{% if x %}", 20000)) != "none");
   CHECK(refusal("{{ " + repeated("1+", 20000) + "1 }}") != "none");
+}
+
+TEST_CASE("What is no key in JSON is refused") {
+  CHECK_THAT(refusal("{{ {1: 2, x: 3} | tojson }}"), Catch::Contains("keys of JSON"));
+  CHECK_THAT(refusal("{{ {(1, 2): 3} | tojson }}"), Catch::Contains("keys of JSON"));
 }
 
 TEST_CASE("What refers to itself is freed and cannot be printed") {

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/text/jinja/template.h"
+#include "tests/engine/jinja/variables.h"
 
 namespace quire::jinja {
 namespace {
@@ -10,8 +11,9 @@ using Json = nlohmann::ordered_json;
 
 /// The output with what came from the request in ⟦ ⟧.
 std::string shown(std::string_view source, const Json& request) {
-  const Json model = {{"bos_token", "<s>"}};
-  const MarkedText text = Template(source).render({model, request});
+  std::vector<Variable> variables = variables_of(request, Origin::kRequest);
+  variables.push_back({"bos_token", Value::of_text("<s>")});
+  const MarkedText text = Template(source).render({.variables = std::move(variables)});
   std::string all;
   size_t pos = 0;
   for (const ByteRange& range : text.user_ranges()) {
@@ -53,15 +55,32 @@ TEST_CASE("Bytes of the request stay marked through every operation") {
   CHECK(shown(source, kMessage) == expected);
 }
 
-TEST_CASE("A role that every model knows may stand in a control token, another may not") {
-  const std::string source = "{{ '<|' + messages[0]['role'] + '|>' }}";
-  CHECK(shown(source, kMessage) == "<|user|>");
-  CHECK(shown(source, {{"messages", {{{"role", "endoftext"}}}}}) == "<|⟦endoftext⟧|>");
-  CHECK(shown("{{ other[0].role }}", {{"other", {{{"role", "user"}}}}}) == "⟦user⟧");
+TEST_CASE("Of two names the later counts") {
+  CHECK(shown("{{ bos_token }}", {{"bos_token", "<|system|>"}}) == "<s>");
 }
 
-TEST_CASE("A request cannot take the place of a model's name") {
-  CHECK(shown("{{ bos_token }}", {{"bos_token", "<|system|>"}}) == "<s>");
+TEST_CASE("JSON becomes values in its own order, bounded") {
+  const auto printed = [](const std::string& json) {
+    try {
+      return Template("{{ x | tojson }}")
+          .render({.variables = {{"x", value_of_json(json, Origin::kRequest)}}})
+          .bytes();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+  };
+  CHECK(printed(R"({"b":1,"a":[true,null,-2.5,"é"],"":{}})") ==
+        R"({"b": 1, "a": [true, null, -2.5, "é"], "": {}})");
+  CHECK(printed(R"({"a":1,"b":2,"a":3})") == R"({"a": 3, "b": 2})");
+  CHECK_THAT(printed("[1,"), Catch::Contains("malformed JSON"));
+  CHECK_THAT(printed(""), Catch::Contains("malformed JSON"));
+  CHECK_THAT(printed("18446744073709551615"), Catch::Contains("beyond 64 bits"));
+  CHECK_THAT(printed(std::string(100'000, '[')), Catch::Contains("nested too deeply"));
+  // A million members take a moment, not the square of it.
+  std::string many = "{";
+  for (int i = 0; i < 1'000'000; ++i) many += "\"" + std::to_string(i) + "\":0,";
+  const Value object = value_of_json(many + "\"z\":1}", Origin::kRequest);
+  CHECK(object.as_dict().entries().size() == 1'000'001);
 }
 
 }  // namespace quire::jinja
