@@ -8,9 +8,11 @@
 #include <string_view>
 
 #include "kernels/buffer.h"
+#include "kernels/ops/add_bias.h"
 #include "kernels/ops/append_kv.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/full_attention.h"
+#include "kernels/ops/head_norm.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/moba_attention.h"
 #include "kernels/ops/moba_gate.h"
@@ -56,6 +58,8 @@ class Backend {
   virtual void download(const void* device, std::span<std::byte> host) = 0;
   virtual void synchronize() = 0;
   virtual DeviceMemory device_memory() const { return {}; }
+  /// Whether full_attention takes a window. A model that needs one is refused where it does not.
+  virtual bool has_attention_windows() const { return true; }
 
   /// Packs the rows of `parts` ([n_i, k], host memory, contiguous, one dtype: bf16 or f32, with
   /// kInt8 bf16 only), one below the other, as one [sum n_i, k] weight. If it reads_parts(), the
@@ -71,7 +75,9 @@ class Backend {
 
   virtual void embedding(const EmbeddingParams&) = 0;
   virtual void matmul(const MatmulParams&) = 0;
+  virtual void add_bias(const AddBiasParams&) = 0;
   virtual void rms_norm(const RmsNormParams&) = 0;
+  virtual void head_norm(const HeadNormParams&) = 0;
   virtual void rope_table(const RopeTableParams&) = 0;
   virtual void rope(const RopeParams&) = 0;
   virtual void append_kv(const AppendKvParams&) = 0;

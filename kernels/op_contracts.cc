@@ -62,6 +62,13 @@ void verify_attention(const TensorCheck& check, const ConstTensorView& query, co
 
 }  // namespace
 
+void verify(const AddBiasParams& params) {
+  const TensorCheck check("add_bias");
+  Extent num_rows("num_rows"), width("width");
+  check.tensor("x", params.x, {kF32}, {&num_rows, &width});
+  check.tensor("bias", params.bias, {kBF16, kF32}, {&width});
+}
+
 void verify(const EmbeddingParams& params) {
   const TensorCheck check("embedding");
   Extent vocab_size("vocab_size"), hidden_size("hidden_size"), num_tokens("num_tokens");
@@ -90,9 +97,16 @@ void verify(const RmsNormParams& params) {
   check.tensor("out", params.out, {kBF16, kF32}, {&num_rows, &width});
 }
 
+void verify(const HeadNormParams& params) {
+  const TensorCheck check("head_norm");
+  Extent num_tokens("num_tokens"), num_heads("num_heads"), head_dim("head_dim");
+  check.tensor("x", params.x, {kF32}, {&num_tokens, &num_heads, &head_dim});
+  check.tensor("weight", params.weight, {kBF16, kF32}, {&head_dim});
+}
+
 void verify(const RopeTableParams& params) {
   const TensorCheck check("rope_table");
-  Extent num_tokens("num_tokens"), num_pairs("head_dim/2");
+  Extent num_tokens("num_tokens"), num_pairs("num_pairs");
   check.tensor("positions", params.positions, {kI32}, {&num_tokens}, kContiguous);
   check.tensor("inv_freq", params.inv_freq, {kF64}, {&num_pairs}, kContiguous);
   check.tensor("cos", params.cos, {kF32}, {&num_tokens, &num_pairs});
@@ -103,9 +117,10 @@ void verify(const RopeParams& params) {
   const TensorCheck check("rope");
   Extent num_tokens("num_tokens"), num_heads("num_heads"), head_dim("head_dim");
   check.tensor("x", params.x, {kF32}, {&num_tokens, &num_heads, &head_dim});
-  check.that(head_dim.value() % 2 == 0, "an even head_dim");
-  Extent num_pairs(head_dim.value() / 2);
+  Extent num_pairs("num_pairs");
   check.tensor("cos", params.cos, {kF32}, {&num_tokens, &num_pairs});
+  check.that(2 * num_pairs.value() <= head_dim.value(),
+             "at most head_dim / 2 pairs, not " + std::to_string(num_pairs.value()));
   check.tensor("sin", params.sin, {kF32}, {&num_tokens, &num_pairs});
   check.tensor("out", params.out, {kBF16, kF32}, {&num_tokens, &num_heads, &head_dim});
 }
@@ -162,8 +177,9 @@ void verify(const MobaAttentionParams& params) {
 }
 
 void verify(const FullAttentionParams& params) {
-  verify_attention(TensorCheck("full_attention"), params.query, params.kv, params.batch, params.out,
-                   params.softmax_scale);
+  const TensorCheck check("full_attention");
+  verify_attention(check, params.query, params.kv, params.batch, params.out, params.softmax_scale);
+  check.that(params.window >= 0, "window >= 0, not " + std::to_string(params.window));
 }
 
 void verify(const SiluMulParams& params) {

@@ -8,9 +8,11 @@ namespace quire {
 // so all of them refuse the same things in the same words. Throws ContractError before anything is
 // written. Reads shapes only, never tensor contents, which may lie in device memory.
 
+void verify(const AddBiasParams& params);
 void verify(const EmbeddingParams& params);
 void verify(const MatmulParams& params);
 void verify(const RmsNormParams& params);
+void verify(const HeadNormParams& params);
 void verify(const RopeTableParams& params);
 void verify(const RopeParams& params);
 void verify(const AppendKvParams& params);

@@ -150,10 +150,8 @@ class ConfigReader {
 
   void read_attention() {
     config_["hidden_act"] = "silu";
-    if (const auto window =
-            metadata_.optional_integer(key("attention.sliding_window"), kAnyInt32)) {
-      if (*window > 0) config_["sliding_window"] = *window;
-    }
+    // In which layers is not said.
+    metadata_.optional_integer(key("attention.sliding_window"), {0, 0});
     // What an architecture always has needs no key in its config.json.
     const bool has_bias = contents_.tensors.contains("blk.0.attn_q.bias");
     if (has_bias && prefix_ != "qwen2.") config_["attention_bias"] = true;
@@ -184,9 +182,9 @@ class ConfigReader {
                       std::string(gguf_type_name(tensor.type)) + " " +
                       describe_shape(tensor.shape));
     }
-    config.rope_divisors.resize(static_cast<size_t>(expected[0]));
-    widen_gguf_row(tensor, 0, config.rope_divisors);
-    for (const float divisor : config.rope_divisors) {
+    config.rope.divisors.resize(static_cast<size_t>(expected[0]));
+    widen_gguf_row(tensor, 0, config.rope.divisors);
+    for (const float divisor : config.rope.divisors) {
       if (!(divisor > 0) || !std::isfinite(divisor)) {
         throw LoadError(metadata_.source_name() + ": tensor 'rope_freqs.weight' holds " +
                         std::to_string(divisor));

@@ -2,24 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
+#include <span>
 #include <string>
 #include <utility>
-#include <vector>
+
+#include "models/llama_weights.h"
 
 namespace quire {
 namespace {
-
-/// Weights of one layer, packed for the backend. Projections that read the same input are one
-/// matrix: fewer, larger products.
-struct LayerWeights {
-  TensorView attention_norm;             // [hidden_size] bf16
-  std::unique_ptr<PackedWeight> qkv;     // [(num_heads + 2 * num_kv_heads) * head_dim, hidden_size]
-  std::unique_ptr<PackedWeight> output;  // [hidden_size, num_heads * head_dim]
-  TensorView mlp_norm;                   // [hidden_size] bf16
-  std::unique_ptr<PackedWeight> gate_up;  // [2 * intermediate_size, hidden_size]
-  std::unique_ptr<PackedWeight> down;     // [hidden_size, intermediate_size]
-};
 
 /// Stands in for a Workspace and only counts: the need of a step is measured by taking the very
 /// buffers that the step takes, so the two cannot drift apart.
@@ -48,13 +38,13 @@ struct StreamBuffers {
       : residual(space.template take<float>({num_tokens, c.hidden_size})),
         delta(space.template take<float>({num_tokens, c.hidden_size})),
         normed(space.template take<BFloat16>({num_tokens, c.hidden_size})),
-        cos(space.template take<float>({num_tokens, c.head_dim / 2})),
-        sin(space.template take<float>({num_tokens, c.head_dim / 2})) {}
+        cos(space.template take<float>({num_tokens, c.rope.rotary_dim / 2})),
+        sin(space.template take<float>({num_tokens, c.rope.rotary_dim / 2})) {}
 
   TensorView residual;  // [num_tokens, hidden_size] f32
   TensorView delta;     // [num_tokens, hidden_size] f32, a sublayer's output, not yet added
   TensorView normed;    // [num_tokens, hidden_size] bf16, a sublayer's input
-  TensorView cos, sin;  // [num_tokens, head_dim / 2] f32
+  TensorView cos, sin;  // [num_tokens, rotary_dim / 2] f32
 };
 
 struct AttentionBuffers {
@@ -106,6 +96,13 @@ TensorView head_columns(const TensorView& fused, int64_t first, int64_t count, i
   return view;
 }
 
+/// The columns [first, first + count) of a table.
+TensorView columns(const TensorView& table, int64_t first, int64_t count) {
+  TensorView view = make_view(table.data_as<float>() + first, {table.shape[0], count});
+  view.stride[0] = table.stride[0];
+  return view;
+}
+
 /// [rows, heads, head_dim] read as [rows, heads * head_dim].
 TensorView merge_heads(const TensorView& view) {
   return make_view(view.data_as<BFloat16>(), {view.shape[0], view.shape[1] * view.shape[2]});
@@ -120,47 +117,37 @@ RaggedBatchView sub_batch(const RaggedBatchView& batch, int64_t first, int64_t c
   return part;
 }
 
-/// A matrix of the file.
-struct MatrixName {
-  std::string name;
-  int64_t num_rows;
-  int64_t num_columns;
-};
-
 class Llama final : public Model {
  public:
   Llama(ModelConfig config, std::unique_ptr<WeightStore> weights, WeightFormat format,
         Backend& backend, const LoadOptions& options)
       : config_(std::move(config)),
-        weights_(std::move(weights)),
-        format_(format),
-        backend_(backend) {
-    load_weights(options);
-    const std::vector<double> frequencies = config_.inv_freq();
-    inv_freq_ = upload(make_view(frequencies.data(), {config_.head_dim / 2}));
+        backend_(backend),
+        weights_(config_, std::move(weights), format, backend, options) {
+    const RopeFrequencies rope =
+        rope_frequencies(config_, options.max_model_len > 0 ? options.max_model_len
+                                                            : config_.max_position_embeddings);
+    inv_freq_buffer_ = backend_.allocate(rope.inv_freq.size() * sizeof(double));
+    backend_.upload(std::as_bytes(std::span(rope.inv_freq)), inv_freq_buffer_->data());
+    inv_freq_ = make_view(static_cast<const double*>(inv_freq_buffer_->data()),
+                          {static_cast<int64_t>(rope.inv_freq.size())});
+    attention_factor_ = rope.attention_factor;
   }
 
   const ModelConfig& config() const override { return config_; }
-  int64_t weight_bytes() const override { return weight_bytes_; }
-  std::string weight_types() const override;
+  int64_t weight_bytes() const override { return weights_.num_bytes(); }
+  std::string weight_types() const override { return weights_.types(); }
   size_t workspace_bytes(const StepLimits& limits) const override;
   TensorView forward(const ModelInput& input, std::span<const PagedKvView> layers,
                      Workspace& workspace) override;
 
  private:
-  void load_weights(const LoadOptions& options);
-  void load_embedding_and_head();
-  void load_layer(int32_t layer);
-  ConstTensorView weight(const std::string& name, std::initializer_list<int64_t> shape);
-  TensorView upload(const ConstTensorView& host);
-  TensorView upload_weight(const std::string& name, std::initializer_list<int64_t> shape);
-  std::unique_ptr<PackedWeight> pack(std::initializer_list<MatrixName> names);
-  std::unique_ptr<PackedWeight> pack_blocks(std::initializer_list<MatrixName> names);
-
   SelectionSchedule schedule() const {
     return config_.moba ? config_.moba->schedule : SelectionSchedule{};
   }
   void check_input(const ModelInput& input, std::span<const PagedKvView> layers) const;
+  void multiply(const ConstTensorView& a, const PackedWeight& weight, const ConstTensorView& bias,
+                const TensorView& out);
   void run_attention(int32_t layer, const ModelInput& input, const PagedKvView& kv,
                      StreamBuffers& stream, Workspace& workspace);
   void attend(int32_t layer, const ModelInput& input, const PagedKvView& kv,
@@ -169,133 +156,12 @@ class Llama final : public Model {
   TensorView run_head(const ModelInput& input, const StreamBuffers& stream, Workspace& workspace);
 
   ModelConfig config_;
-  std::unique_ptr<WeightStore> weights_;  // a packed weight may read the mapped file
-  WeightFormat format_;
   Backend& backend_;
-  int64_t weight_bytes_ = 0;
-  std::set<std::string> kept_types_;     // of matrices that are multiplied as they are stored
-  std::set<std::string> widened_types_;  // of those that became bf16
-  std::vector<std::unique_ptr<DeviceBuffer>> buffers_;
-  TensorView embedding_;                   // [vocab_size, hidden_size] bf16
-  TensorView final_norm_;                  // [hidden_size] bf16
-  TensorView inv_freq_;                    // [head_dim / 2] f64
-  std::unique_ptr<PackedWeight> lm_head_;  // [vocab_size, hidden_size]
-  std::vector<LayerWeights> layers_;
+  LlamaWeights weights_;
+  std::unique_ptr<DeviceBuffer> inv_freq_buffer_;
+  ConstTensorView inv_freq_;     // [rotary_dim / 2] f64
+  double attention_factor_ = 1;  // of cos and sin
 };
-
-ConstTensorView Llama::weight(const std::string& name, std::initializer_list<int64_t> shape) {
-  return weights_->get(name, DType::kBF16, shape);
-}
-
-TensorView Llama::upload(const ConstTensorView& host) {
-  const auto size_bytes = static_cast<size_t>(host.num_elements() * element_bytes(host.dtype));
-  buffers_.push_back(backend_.allocate(size_bytes));
-  backend_.upload({static_cast<const std::byte*>(host.data), size_bytes}, buffers_.back()->data());
-  return {buffers_.back()->data(), host.dtype, host.rank, host.shape, host.stride};
-}
-
-TensorView Llama::upload_weight(const std::string& name, std::initializer_list<int64_t> shape) {
-  const ConstTensorView host = weight(name, shape);
-  const TensorView view = upload(host);
-  weights_->release(host);
-  weight_bytes_ += static_cast<int64_t>(buffers_.back()->size_bytes());
-  return view;
-}
-
-std::unique_ptr<PackedWeight> Llama::pack(std::initializer_list<MatrixName> names) {
-  auto packed = pack_blocks(names);
-  if (packed == nullptr) {
-    std::vector<ConstTensorView> parts;
-    for (const MatrixName& matrix : names) {
-      parts.push_back(weight(matrix.name, {matrix.num_rows, matrix.num_columns}));
-      widened_types_.emplace(weights_->stored_type(matrix.name));
-    }
-    packed = backend_.pack_weight(parts, format_);
-    for (const ConstTensorView& part : parts) {
-      if (!packed->reads_parts()) weights_->release(part);
-    }
-  }
-  weight_bytes_ += packed->value_bytes();
-  return packed;
-}
-
-/// Loads that take a while say how far they are, ten times.
-void Llama::load_weights(const LoadOptions& options) {
-  constexpr int64_t kLongLoadBytes = int64_t{1} << 30;
-  constexpr int64_t kNumReports = 10;
-  const auto log = [&options](const std::string& line) {
-    if (options.log) options.log(line);
-  };
-  const bool is_long = weights_->stored_bytes() >= kLongLoadBytes;
-  load_embedding_and_head();
-  final_norm_ = upload_weight("model.norm.weight", {config_.hidden_size});
-  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-    load_layer(layer);
-    const int64_t done = layer + 1, all = config_.num_layers;
-    if (is_long && done * kNumReports / all > layer * kNumReports / all) {
-      log("weights: " + std::to_string(done) + " of " + std::to_string(all) + " layers");
-    }
-  }
-  if (const std::string stored = weights_->rounded_dtypes(); !stored.empty()) {
-    log("weights: stored as " + stored +
-        ", rounded to bf16 (to nearest, ties to even): they lose precision");
-  }
-  weights_->finish_loading();
-}
-
-/// Null unless all of the matrices are stored in blocks, and the backend multiplies those.
-std::unique_ptr<PackedWeight> Llama::pack_blocks(std::initializer_list<MatrixName> names) {
-  if (format_ != WeightFormat::kOriginal || !backend_.keeps_blocks()) return nullptr;
-  std::vector<BlockMatrix> parts;
-  for (const MatrixName& matrix : names) {
-    const auto part = weights_->blocks(matrix.name, {matrix.num_rows, matrix.num_columns});
-    if (!part) return nullptr;
-    parts.push_back(*part);
-  }
-  for (const BlockMatrix& part : parts) kept_types_.emplace(block_layout(part.format).name);
-  auto packed = backend_.pack_blocks(parts);
-  weights_->release_blocks();
-  return packed;
-}
-
-std::string Llama::weight_types() const {
-  if (format_ == WeightFormat::kInt8) return "int8";
-  std::string text;
-  const auto add = [&text](const std::string& type) { text += (text.empty() ? "" : ", ") + type; };
-  for (const std::string& type : kept_types_) add(type);
-  for (const std::string& type : widened_types_) add(type == "BF16" ? "bf16" : type + " as bf16");
-  return text;
-}
-
-void Llama::load_embedding_and_head() {
-  const int64_t vocab = config_.vocab_size;
-  const int64_t hidden = config_.hidden_size;
-  embedding_ = upload_weight("model.embed_tokens.weight", {vocab, hidden});
-  const bool is_tied = config_.tie_word_embeddings;
-  lm_head_ = pack({{is_tied ? "model.embed_tokens.weight" : "lm_head.weight", vocab, hidden}});
-  // The same numbers in another layout are counted once.
-  if (is_tied && format_ == WeightFormat::kOriginal && kept_types_.empty()) {
-    weight_bytes_ -= lm_head_->value_bytes();
-  }
-}
-
-void Llama::load_layer(int32_t layer) {
-  const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-  const int64_t hidden = config_.hidden_size;
-  const int64_t inner = config_.intermediate_size;
-  const int64_t q_width = int64_t{config_.num_heads} * config_.head_dim;
-  const int64_t kv_width = int64_t{config_.num_kv_heads} * config_.head_dim;
-  LayerWeights& w = layers_.emplace_back();
-  w.attention_norm = upload_weight(prefix + "input_layernorm.weight", {hidden});
-  w.qkv = pack({{prefix + "self_attn.q_proj.weight", q_width, hidden},
-                {prefix + "self_attn.k_proj.weight", kv_width, hidden},
-                {prefix + "self_attn.v_proj.weight", kv_width, hidden}});
-  w.output = pack({{prefix + "self_attn.o_proj.weight", hidden, q_width}});
-  w.mlp_norm = upload_weight(prefix + "post_attention_layernorm.weight", {hidden});
-  w.gate_up = pack({{prefix + "mlp.gate_proj.weight", inner, hidden},
-                    {prefix + "mlp.up_proj.weight", inner, hidden}});
-  w.down = pack({{prefix + "mlp.down_proj.weight", hidden, inner}});
-}
 
 size_t Llama::workspace_bytes(const StepLimits& limits) const {
   WorkspaceMeter meter;
@@ -314,9 +180,13 @@ TensorView Llama::forward(const ModelInput& input, std::span<const PagedKvView> 
                           Workspace& workspace) {
   check_input(input, layers);
   StreamBuffers stream(config_, input.tokens.shape[0], workspace);
-  backend_.embedding({.table = embedding_, .tokens = input.tokens, .out = stream.residual});
-  backend_.rope_table(
-      {.positions = input.positions, .inv_freq = inv_freq_, .cos = stream.cos, .sin = stream.sin});
+  backend_.embedding(
+      {.table = weights_.embedding(), .tokens = input.tokens, .out = stream.residual});
+  backend_.rope_table({.positions = input.positions,
+                       .inv_freq = inv_freq_,
+                       .scale = attention_factor_,
+                       .cos = stream.cos,
+                       .sin = stream.sin});
   const size_t mark = workspace.mark();
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
     run_attention(layer, input, layers[static_cast<size_t>(layer)], stream, workspace);
@@ -328,8 +198,8 @@ TensorView Llama::forward(const ModelInput& input, std::span<const PagedKvView> 
 }
 
 void Llama::check_input(const ModelInput& input, std::span<const PagedKvView> layers) const {
-  QUIRE_CHECK(layers.size() == layers_.size())
-      << "expected " << layers_.size() << " layers of cache, actual " << layers.size();
+  QUIRE_CHECK(layers.size() == weights_.num_layers())
+      << "expected " << weights_.num_layers() << " layers of cache, actual " << layers.size();
   const int64_t num_tokens = input.tokens.shape[0];
   QUIRE_CHECK(num_tokens >= 1 && input.positions.shape[0] == num_tokens &&
               input.slots.shape[0] == num_tokens)
@@ -345,18 +215,25 @@ void Llama::check_input(const ModelInput& input, std::span<const PagedKvView> la
   }
 }
 
+/// out = a * weight^T, and the bias where there is one.
+void Llama::multiply(const ConstTensorView& a, const PackedWeight& weight,
+                     const ConstTensorView& bias, const TensorView& out) {
+  backend_.matmul({.a = a, .weight = &weight, .out = out});
+  if (bias.data != nullptr) backend_.add_bias({.x = out, .bias = bias});
+}
+
 /// stream.delta = attention(norm(residual)). From the second layer on, the norm first adds the
 /// previous layer's delta to the residual.
 void Llama::run_attention(int32_t layer, const ModelInput& input, const PagedKvView& kv,
                           StreamBuffers& stream, Workspace& workspace) {
-  const LayerWeights& w = layers_[static_cast<size_t>(layer)];
+  const LlamaLayer& w = weights_.layer(layer);
   AttentionBuffers buffers(config_, input.tokens.shape[0], input.max_selected, workspace);
   backend_.rms_norm({.x = stream.residual,
                      .delta = layer == 0 ? ConstTensorView{} : stream.delta,
                      .weight = w.attention_norm,
                      .epsilon = config_.rms_norm_eps,
                      .out = stream.normed});
-  backend_.matmul({.a = stream.normed, .weight = w.qkv.get(), .out = buffers.qkv});
+  multiply(stream.normed, *w.qkv, w.qkv_bias, buffers.qkv);
 
   const int64_t head_dim = config_.head_dim;
   const int64_t num_heads = config_.num_heads;
@@ -365,8 +242,15 @@ void Llama::run_attention(int32_t layer, const ModelInput& input, const PagedKvV
   const TensorView key = head_columns(buffers.qkv, num_heads, num_kv_heads, head_dim);
   const TensorView value =
       head_columns(buffers.qkv, num_heads + num_kv_heads, num_kv_heads, head_dim);
-  backend_.rope({.x = query, .cos = stream.cos, .sin = stream.sin, .out = buffers.query});
-  backend_.rope({.x = key, .cos = stream.cos, .sin = stream.sin, .out = buffers.key});
+  if (config_.has_head_norm) {
+    backend_.head_norm({.x = query, .weight = w.query_norm, .epsilon = config_.rms_norm_eps});
+    backend_.head_norm({.x = key, .weight = w.key_norm, .epsilon = config_.rms_norm_eps});
+  }
+  const int64_t num_pairs = config_.is_rotated_layer(layer) ? stream.cos.shape[1] : 0;
+  const TensorView cos = columns(stream.cos, 0, num_pairs);
+  const TensorView sin = columns(stream.sin, 0, num_pairs);
+  backend_.rope({.x = query, .cos = cos, .sin = sin, .out = buffers.query});
+  backend_.rope({.x = key, .cos = cos, .sin = sin, .out = buffers.key});
   backend_.append_kv({.key = buffers.key, .value = value, .slots = input.slots, .kv = kv});
   // Before the gate: later tokens of this very step may select a block that it fills.
   if (input.sealing_blocks.num_elements() > 0 && input.sealing_blocks.rank == 1) {
@@ -379,16 +263,17 @@ void Llama::run_attention(int32_t layer, const ModelInput& input, const PagedKvV
     }
   }
   attend(layer, input, kv, buffers);
-  backend_.matmul(
-      {.a = merge_heads(buffers.attended), .weight = w.output.get(), .out = stream.delta});
+  multiply(merge_heads(buffers.attended), *w.output, w.output_bias, stream.delta);
 }
 
-/// Full attention for the whole batch in layers that always use it; elsewhere MoBA for the first
-/// num_moba_seqs sequences and full attention for the rest.
+/// Full attention for the whole batch in layers that always use it or see a window only; elsewhere
+/// MoBA for the first num_moba_seqs sequences and full attention for the rest.
 void Llama::attend(int32_t layer, const ModelInput& input, const PagedKvView& kv,
                    AttentionBuffers& buffers) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
-  const bool is_full_layer = config_.moba && config_.moba->is_full_attention_layer(layer);
+  const int32_t window = config_.window_of(layer);
+  const bool is_full_layer =
+      window > 0 || (config_.moba && config_.moba->is_full_attention_layer(layer));
   const int64_t num_seqs = input.batch.num_seqs();
   const int64_t num_moba = is_full_layer ? 0 : input.num_moba_seqs;
   if (num_moba > 0) {
@@ -411,22 +296,23 @@ void Llama::attend(int32_t layer, const ModelInput& input, const PagedKvView& kv
                              .kv = kv,
                              .batch = sub_batch(input.batch, num_moba, num_seqs - num_moba),
                              .softmax_scale = scale,
-                             .out = buffers.attended});
+                             .out = buffers.attended,
+                             .window = window});
   }
 }
 
 /// stream.delta = mlp(norm(residual + delta)); the residual now holds that sum.
 void Llama::run_mlp(int32_t layer, StreamBuffers& stream, Workspace& workspace) {
-  const LayerWeights& w = layers_[static_cast<size_t>(layer)];
+  const LlamaLayer& w = weights_.layer(layer);
   MlpBuffers buffers(config_, stream.residual.shape[0], workspace);
   backend_.rms_norm({.x = stream.residual,
                      .delta = stream.delta,
                      .weight = w.mlp_norm,
                      .epsilon = config_.rms_norm_eps,
                      .out = stream.normed});
-  backend_.matmul({.a = stream.normed, .weight = w.gate_up.get(), .out = buffers.gate_up});
+  multiply(stream.normed, *w.gate_up, w.gate_up_bias, buffers.gate_up);
   backend_.silu_mul({.gate_up = buffers.gate_up, .out = buffers.activated});
-  backend_.matmul({.a = buffers.activated, .weight = w.down.get(), .out = stream.delta});
+  multiply(buffers.activated, *w.down, w.down_bias, stream.delta);
 }
 
 /// Final norm and head, on the wanted rows only: of a prefill chunk that is one row or none.
@@ -441,10 +327,10 @@ TensorView Llama::run_head(const ModelInput& input, const StreamBuffers& stream,
   backend_.embedding({.table = stream.delta, .tokens = input.logit_rows, .out = buffers.delta});
   backend_.rms_norm({.x = buffers.residual,
                      .delta = buffers.delta,
-                     .weight = final_norm_,
+                     .weight = weights_.final_norm(),
                      .epsilon = config_.rms_norm_eps,
                      .out = buffers.normed});
-  backend_.matmul({.a = buffers.normed, .weight = lm_head_.get(), .out = buffers.logits});
+  backend_.matmul({.a = buffers.normed, .weight = &weights_.lm_head(), .out = buffers.logits});
   return buffers.logits;
 }
 

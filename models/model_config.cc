@@ -4,11 +4,11 @@
 #include <array>
 #include <bit>
 #include <charconv>
-#include <cmath>
 #include <cstdint>
 
 #include "models/gguf_config.h"
 #include "models/model_registry.h"
+#include "models/model_variants.h"
 #include "models/strict_json.h"
 #include "models/weights/find_gguf.h"
 
@@ -28,98 +28,13 @@ constexpr IntRange kIntermediateSize{1, 1 << 20};
 constexpr IntRange kNumLayers{1, 1024};
 constexpr IntRange kNumHeads{1, 1024};
 constexpr IntRange kHeadDim{2, 1024};
+constexpr int32_t kQwen3HeadDim = 128;  // unless it is said
 constexpr IntRange kMaxPositions{1, 1 << 30};
 constexpr IntRange kBlockSize{1, 1 << 16};
 constexpr IntRange kTopK{1, 1 << 16};
 constexpr IntRange kStageFrom{1, INT32_MAX};
 constexpr IntRange kStageTopK{0, kTopK.max};  // 0: absent
 constexpr IntRange kGroup{2, SelectionSchedule::kMaxGroup};
-// A model for very long contexts wants dimensions that hardly turn over all of its positions.
-constexpr double kMaxRopeTheta = 1e30;
-
-/// A field that changes the mathematics, with the only value that this code computes.
-struct FixedField {
-  std::string_view key;
-  Json only;
-};
-
-/// Fields of Llama's relatives. A folder that sets one of them otherwise would load and then talk
-/// nonsense; it is refused by name instead. Absent and null always mean "not used".
-const std::vector<FixedField>& fixed_fields() {
-  static const std::vector<FixedField> fields = {
-      {"hidden_act", "silu"},
-      {"hidden_activation", "silu"},
-      {"attention_bias", false},
-      {"mlp_bias", false},
-      {"qkv_bias", false},
-      {"use_qk_norm", false},
-      {"qk_norm", false},
-      {"clip_qkv", nullptr},
-      {"quantization_config", nullptr},
-      {"partial_rotary_factor", 1.0},
-      {"rope_interleaved", false},
-      {"no_rope_layers", nullptr},
-      {"attn_logit_softcapping", nullptr},
-      {"final_logit_softcapping", nullptr},
-      {"query_pre_attn_scalar", nullptr},
-      {"attention_multiplier", nullptr},
-      {"embedding_multiplier", 1.0},
-      {"residual_multiplier", 1.0},
-      {"logits_scaling", 1.0},
-      {"logit_scale", 1.0},
-      {"num_local_experts", nullptr},
-      {"num_experts", nullptr},
-      {"is_encoder_decoder", false},
-      {"add_cross_attention", false},
-  };
-  return fields;
-}
-
-void refuse_foreign_mathematics(const JsonFields& fields) {
-  for (const FixedField& fixed : fixed_fields()) {
-    const Json* value = fields.find(fixed.key);
-    if (value == nullptr || *value == fixed.only) continue;
-    fields.fail(fixed.key, "not supported: " + describe_json(*value) +
-                               (fixed.only.is_null() ? " (must be absent)"
-                                                     : " (must be " + fixed.only.dump() + ")"));
-  }
-  // Models that could slide but do not carry a window beside "use_sliding_window": false.
-  if (fields.has("sliding_window") && fields.optional_boolean("use_sliding_window") != false) {
-    fields.fail(
-        "sliding_window",
-        "not supported: " + describe_json(*fields.find("sliding_window")) + " (must be null)");
-  }
-  if (const Json* types = fields.find("layer_types")) {
-    for (const Json& type : *types) {
-      if (type != "full_attention") {
-        fields.fail("layer_types", "not supported: " + describe_json(type) +
-                                       " (every layer must be \"full_attention\")");
-      }
-    }
-  }
-}
-
-/// theta from the key of its own, or from the rope_parameters object that newer folders carry.
-double parse_rope_theta(const JsonFields& fields, std::string_view source_name) {
-  double theta = fields.optional_number("rope_theta", {1.0, kMaxRopeTheta}).value_or(10000.0);
-  for (const std::string key : {"rope_scaling", "rope_parameters"}) {
-    const Json* value = fields.find(key);
-    if (value == nullptr) continue;
-    const JsonFields rope(*value, source_name, key + ".");
-    for (const std::string type_key : {"rope_type", "type"}) {
-      const std::string type = rope.optional_string(type_key).value_or("default");
-      if (type != "default") {
-        fields.fail(key, "RoPE scaling '" + type.substr(0, 100) +
-                             "' is not supported (must be null or \"default\")");
-      }
-    }
-    if (rope.optional_number("partial_rotary_factor", {0.0, 1.0}).value_or(1.0) != 1.0) {
-      fields.fail(key, "a partial_rotary_factor other than 1 is not supported");
-    }
-    theta = rope.optional_number("rope_theta", {1.0, kMaxRopeTheta}).value_or(theta);
-  }
-  return theta;
-}
 
 AttentionMode parse_attention_mode(const JsonFields& moba, std::string_view key) {
   const std::string mode = moba.optional_string(key).value_or("moba");
@@ -182,7 +97,8 @@ void parse_dimensions(const JsonFields& fields, ModelConfig& config) {
                                            " does not divide num_attention_heads " +
                                            std::to_string(config.num_heads));
   }
-  const auto head_dim = fields.optional_integer("head_dim", kHeadDim);
+  auto head_dim = fields.optional_integer("head_dim", kHeadDim);
+  if (!head_dim && config.architecture == "Qwen3ForCausalLM") head_dim = kQwen3HeadDim;
   if (!head_dim && config.hidden_size % config.num_heads != 0) {
     fields.fail("head_dim", "absent, and num_attention_heads " + std::to_string(config.num_heads) +
                                 " does not divide hidden_size " +
@@ -220,13 +136,13 @@ bool MobaConfig::is_full_attention_layer(int32_t layer) const {
          full_attention_layers.end();
 }
 
-std::vector<double> ModelConfig::inv_freq() const {
-  std::vector<double> frequencies(static_cast<size_t>(head_dim / 2));
-  for (size_t i = 0; i < frequencies.size(); ++i) {
-    frequencies[i] = std::pow(rope_theta, -2.0 * static_cast<double>(i) / head_dim);
-    if (!rope_divisors.empty()) frequencies[i] /= static_cast<double>(rope_divisors[i]);
-  }
-  return frequencies;
+bool ModelConfig::is_rotated_layer(int32_t layer) const {
+  return !std::binary_search(unrotated_layers.begin(), unrotated_layers.end(), layer);
+}
+
+int32_t ModelConfig::window_of(int32_t layer) const {
+  const bool has_window = std::binary_search(windowed_layers.begin(), windowed_layers.end(), layer);
+  return has_window ? sliding_window : 0;
 }
 
 ModelConfig parse_model_config(std::string_view json_text, std::string_view source_name) {
@@ -236,11 +152,14 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view sour
   // First, because the keys of another architecture say nothing about this one's.
   config.architecture = parse_architecture(fields, source_name);
   parse_dimensions(fields, config);
-  refuse_foreign_mathematics(fields);
+  refuse_foreign_mathematics(fields, config);
   config.rms_norm_eps = static_cast<float>(fields.number("rms_norm_eps", {1e-12, 0.1}));
-  config.rope_theta = parse_rope_theta(fields, source_name);
   config.max_position_embeddings = fields.integer("max_position_embeddings", kMaxPositions);
-  config.tie_word_embeddings = fields.optional_boolean("tie_word_embeddings").value_or(false);
+  config.rope = parse_rope(fields, source_name, config);
+  parse_variant(fields, config);
+  const bool is_tied_by_default = config.architecture == "SmolLM3ForCausalLM";
+  config.tie_word_embeddings =
+      fields.optional_boolean("tie_word_embeddings").value_or(is_tied_by_default);
   const IntRange token_id{0, config.vocab_size - 1};
   config.bos_token_id = fields.optional_integer("bos_token_id", token_id);
   add_ids(fields.integers("eos_token_id", token_id), config.eos_token_ids);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/selection_schedule.h"
+#include "models/rope.h"
 
 namespace quire {
 
@@ -39,7 +40,7 @@ struct MobaConfig {
 
 /// A Llama-family architecture as numbers; variants are fields, not subclasses.
 struct ModelConfig {
-  std::string architecture;  // "LlamaForCausalLM"
+  std::string architecture;  // "LlamaForCausalLM", …
   int32_t vocab_size = 0;
   int32_t hidden_size = 0;
   int32_t intermediate_size = 0;
@@ -48,18 +49,25 @@ struct ModelConfig {
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;  // independent of hidden_size / num_heads
   float rms_norm_eps = 1e-5f;
-  double rope_theta = 10000.0;
-  std::vector<float> rope_divisors;     // of each frequency, [head_dim / 2]; empty: none (GGUF)
   int32_t max_position_embeddings = 0;  // the model's context in tokens
   bool tie_word_embeddings = false;
+  RopeConfig rope;
+  std::vector<int32_t> unrotated_layers = {};  // without rotary embedding (SmolLM3); ascending
+  bool has_qkv_bias = false;                   // of the projections to q, k and v
+  bool has_output_bias = false;                // of the projection of what was attended
+  bool has_mlp_bias = false;
+  bool has_head_norm = false;          // every head of q and k is normed by itself (Qwen3)
+  bool has_fused_projections = false;  // stored as qkv_proj and gate_up_proj (Phi-3)
+  int32_t sliding_window = 0;          // tokens that windowed layers see, the own included; 0: all
+  std::vector<int32_t> windowed_layers = {};  // ascending; none without a window
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
   std::optional<MobaConfig> moba;  // absent: the weights were not trained for it
 
   int32_t group_size() const { return num_heads / num_kv_heads; }
-  /// [head_dim / 2] rotation frequencies in radians per position: theta^(-2i / head_dim),
-  /// divided by rope_divisors[i].
-  std::vector<double> inv_freq() const;
+  bool is_rotated_layer(int32_t layer) const;
+  /// The window of a layer; 0 if it sees everything.
+  int32_t window_of(int32_t layer) const;
 };
 
 /// Reads a Hugging Face config.json. Throws LoadError, naming the key, for a missing or absurd

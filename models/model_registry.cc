@@ -10,7 +10,9 @@ namespace quire {
 namespace {
 
 constexpr std::array kArchitectures = {
-    Architecture{"LlamaForCausalLM", make_llama},
+    Architecture{"LlamaForCausalLM", make_llama}, Architecture{"MistralForCausalLM", make_llama},
+    Architecture{"Qwen2ForCausalLM", make_llama}, Architecture{"Qwen3ForCausalLM", make_llama},
+    Architecture{"Phi3ForCausalLM", make_llama},  Architecture{"SmolLM3ForCausalLM", make_llama},
 };
 
 }  // namespace
@@ -31,6 +33,19 @@ std::unique_ptr<Model> load_model(const std::filesystem::path& model, Backend& b
   ModelConfig config = load_model_config(model);
   if (moba != nullptr) config.moba = *moba;
   check_moba_config(config);
+  const int32_t max_model_len =
+      options.max_model_len > 0 ? options.max_model_len : config.max_position_embeddings;
+  if (config.sliding_window >= max_model_len) {  // no sequence is longer
+    config.sliding_window = 0;
+    config.windowed_layers.clear();
+  }
+  if (config.sliding_window > 0 && !backend.has_attention_windows()) {
+    throw LoadError(model.string() +
+                    ": 'sliding_window': " + std::to_string(config.sliding_window) +
+                    ", and backend " + std::string(backend.name()) +
+                    " has no attention windows (sequences of at most " +
+                    "that many tokens need none: --max-model-len)");
+  }
   const Architecture& architecture = find_architecture(config.architecture, model.string());
   return architecture.make(std::move(config), std::make_unique<WeightStore>(model), format, backend,
                            options);

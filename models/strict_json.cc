@@ -106,6 +106,8 @@ const Json* JsonFields::find(std::string_view key) const {
   return it == object_.end() || it->is_null() ? nullptr : &*it;
 }
 
+bool JsonFields::stands(std::string_view key) const { return object_.contains(key); }
+
 const Json& JsonFields::require(std::string_view key) const {
   const Json* value = find(key);
   if (value == nullptr) {
@@ -146,16 +148,29 @@ std::vector<int32_t> JsonFields::integers(std::string_view key, IntRange range) 
   return result;
 }
 
-std::optional<double> JsonFields::optional_number(std::string_view key, Range<double> range) const {
-  const Json* value = find(key);
-  if (value == nullptr) return std::nullopt;
-  if (value->is_number()) {
-    const auto number = value->get<double>();
+double JsonFields::checked_number(std::string_view key, const Json& value,
+                                  Range<double> range) const {
+  if (value.is_number()) {
+    const auto number = value.get<double>();
     if (number >= range.min && number <= range.max) return number;
   }
   std::ostringstream expected;
   expected << "expected a number in [" << range.min << ", " << range.max << "], got ";
-  fail(key, expected.str() + describe_json(*value));
+  fail(key, expected.str() + describe_json(value));
+}
+
+std::optional<double> JsonFields::optional_number(std::string_view key, Range<double> range) const {
+  const Json* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  return checked_number(key, *value, range);
+}
+
+std::vector<double> JsonFields::numbers(std::string_view key, Range<double> range) const {
+  const Json& list = require(key);
+  if (!list.is_array()) fail(key, "expected a list of numbers, got " + describe_json(list));
+  std::vector<double> result;
+  for (const Json& element : list) result.push_back(checked_number(key, element, range));
+  return result;
 }
 
 double JsonFields::number(std::string_view key, Range<double> range) const {

@@ -36,6 +36,8 @@ class JsonFields {
              std::string_view path = "");
 
   bool has(std::string_view key) const { return find(key) != nullptr; }
+  /// Whether the key is there, be it with null.
+  bool stands(std::string_view key) const;
   /// Null unless present and not null.
   const nlohmann::json* find(std::string_view key) const;
 
@@ -51,6 +53,8 @@ class JsonFields {
   /// An integer or a list of integers; empty if absent.
   std::vector<int32_t> integers(std::string_view key, IntRange range) const;
   double number(std::string_view key, Range<double> range) const;
+  /// A list of numbers; it must be there.
+  std::vector<double> numbers(std::string_view key, Range<double> range) const;
   std::optional<double> optional_number(std::string_view key, Range<double> range) const;
   std::optional<bool> optional_boolean(std::string_view key) const;
   std::optional<std::string> optional_string(std::string_view key) const;
@@ -63,6 +67,8 @@ class JsonFields {
  private:
   const nlohmann::json& require(std::string_view key) const;
   int32_t checked_integer(std::string_view key, const nlohmann::json& value, IntRange range) const;
+  double checked_number(std::string_view key, const nlohmann::json& value,
+                        Range<double> range) const;
 
   const nlohmann::json& object_;
   std::string source_name_;

@@ -61,7 +61,9 @@ class CpuBackend final : public Backend {
     matmul_.run(p);
   }
   void embedding(const EmbeddingParams& p) override { run(p, cpu::embedding); }
+  void add_bias(const AddBiasParams& p) override { run(p, cpu::add_bias); }
   void rms_norm(const RmsNormParams& p) override { run(p, cpu::rms_norm); }
+  void head_norm(const HeadNormParams& p) override { run(p, cpu::head_norm); }
   void rope_table(const RopeTableParams& p) override { run(p, cpu::rope_table); }
   void rope(const RopeParams& p) override { run(p, cpu::rope); }
   void append_kv(const AppendKvParams& p) override { run(p, cpu::append_kv); }

@@ -12,7 +12,9 @@ std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);
 
 namespace cpu {
 
+void add_bias(const AddBiasParams& params);
 void embedding(const EmbeddingParams& params);
+void head_norm(const HeadNormParams& params);
 void rms_norm(const RmsNormParams& params);
 void rope_table(const RopeTableParams& params);
 void rope(const RopeParams& params);

@@ -12,6 +12,10 @@
 // and into segments of blocks; each segment starts a softmax of its own, which is then folded into
 // that of the segments before it. So a row's arithmetic depends on its own position alone, and
 // where there are few rows (decode) the segments can go to different threads.
+//
+// A window begins inside of some tile: there each token attends by itself to the rest of the tile
+// from its own first key on, and to all later tiles together with the other tokens. Keys that a row
+// does not see leave its state as it is, so it does not matter whether a tile of rows visits them.
 
 namespace quire::cpu {
 namespace {
@@ -52,6 +56,8 @@ class TileAttention {
                       params.kv.block_size()) {}
 
   int64_t num_rows() const { return tile_.num_tokens * group_size_; }
+  /// The first segment of which some row sees a key.
+  int64_t first_segment() const { return first_key_of(0) / segment_keys_; }
   int64_t num_segments() const { return (end_position() + segment_keys_ - 1) / segment_keys_; }
 
   /// The rows' state over segments [begin, end).
@@ -85,6 +91,11 @@ class TileAttention {
 
  private:
   int64_t end_position() const { return first_position_ + tile_.num_tokens; }
+  /// The first key that the tile's token sees.
+  int64_t first_key_of(int64_t token) const {
+    if (params_.window == 0) return 0;
+    return std::max<int64_t>(0, first_position_ + token - params_.window + 1);
+  }
   int64_t token_row(int64_t r) const { return tile_.first_row + r / group_size_; }
   int64_t head(int64_t r) const { return tile_.kv_head * group_size_ + r % group_size_; }
 
@@ -99,14 +110,40 @@ class TileAttention {
         const int64_t num_keys =
             std::min({kTileKeys, block_size - offset, end_position() - start - offset});
         if (num_keys <= 0) break;
+        const bool is_first = start + offset == segment * segment_keys_;
+        if (!is_first && start + offset + num_keys <= first_key_of(0)) continue;
         const bool is_last = offset + kTileKeys >= block_size;
         const int64_t next = std::min(start + (is_last ? block_size : 0), end_position() - 1);
         keys.load(params_.kv, {block, tile_.kv_head, offset}, num_keys,
                   {tile_.sequence->block_table[next / block_size], tile_.kv_head,
                    is_last ? 0 : offset + kTileKeys});
-        attend_keys(keys, start + offset, num_keys, start + offset == segment * segment_keys_,
-                    query, state);
+        attend_keys(keys, start + offset, num_keys, is_first, query, state);
+        if (params_.window > 0) attend_edges(keys, start + offset, num_keys, query, state);
       }
+    }
+  }
+
+  /// The tokens whose window begins inside of this tile of keys, behind its first.
+  void attend_edges(KvTile& keys, int64_t first_key, int64_t num_keys, const float* query,
+                    const SoftmaxRows& state) const {
+    const int64_t block_size = params_.kv.block_size();
+    for (int64_t token = 0; token < tile_.num_tokens; ++token) {
+      const int64_t first = first_key_of(token);
+      if (first <= first_key) continue;
+      const int64_t end = std::min(first_key + num_keys, first_position_ + token + 1);
+      if (first >= end) break;
+      const TilePlace place{tile_.sequence->block_table[first / block_size], tile_.kv_head,
+                            first % block_size};
+      keys.load(params_.kv, place, end - first, place);
+      thread_local std::vector<int32_t> limits;
+      limits.assign(static_cast<size_t>(group_size_), static_cast<int32_t>(end - first));
+      const int64_t row = token * group_size_;
+      keys.attend({.num_rows = group_size_,
+                   .query = query + row * query_stride(head_dim_),
+                   .limits = limits.data(),
+                   .softmax_scale = params_.softmax_scale,
+                   .is_first = false,
+                   .state = from_row(state, row, head_dim_)});
     }
   }
 
@@ -114,11 +151,14 @@ class TileAttention {
                    const float* query, const SoftmaxRows& state) const {
     thread_local std::vector<int32_t> limits;
     limits.assign(static_cast<size_t>(num_rows()), static_cast<int32_t>(num_keys));
-    const bool all_visible = first_key + num_keys <= first_position_ + 1;
+    const bool all_visible = first_key + num_keys <= first_position_ + 1 &&
+                             first_key_of(tile_.num_tokens - 1) <= first_key;
     for (int64_t r = 0; r < num_rows() && !all_visible; ++r) {
-      const int64_t position = first_position_ + r / group_size_;
+      const int64_t token = r / group_size_;
+      const int64_t limit =
+          std::clamp<int64_t>(first_position_ + token + 1 - first_key, 0, num_keys);
       limits[static_cast<size_t>(r)] =
-          static_cast<int32_t>(std::clamp<int64_t>(position + 1 - first_key, 0, num_keys));
+          first_key_of(token) > first_key ? 0 : static_cast<int32_t>(limit);
     }
     keys.attend({.num_rows = num_rows(),
                  .query = query,
@@ -140,7 +180,7 @@ void attend_whole_tiles(const FullAttentionParams& params, const std::vector<Row
     const TileAttention tile(params, tiles[static_cast<size_t>(num_tiles - 1 - i)]);
     thread_local States states;
     const SoftmaxRows state = states.reserve(tile.num_rows(), params.kv.head_dim());
-    tile.attend(0, tile.num_segments(), state);
+    tile.attend(tile.first_segment(), tile.num_segments(), state);
     tile.write(state);
   });
 }
@@ -158,7 +198,7 @@ std::vector<Part> list_parts(const FullAttentionParams& params, const std::vecto
   num_state_rows = 0;
   for (size_t t = 0; t < tiles.size(); ++t) {
     const TileAttention tile(params, tiles[t]);
-    for (int64_t segment = 0; segment < tile.num_segments(); ++segment) {
+    for (int64_t segment = tile.first_segment(); segment < tile.num_segments(); ++segment) {
       parts.push_back({static_cast<int64_t>(t), segment, num_state_rows});
       num_state_rows += tile.num_rows();
     }
@@ -178,13 +218,13 @@ void attend_parts(const FullAttentionParams& params, const std::vector<RowTile>&
   });
   std::vector<size_t> first_parts;
   for (size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i].segment == 0) first_parts.push_back(i);
+    if (i == 0 || parts[i].tile != parts[i - 1].tile) first_parts.push_back(i);
   }
   parallel_for(static_cast<int64_t>(tiles.size()), 4, [&](int64_t t) {
     const TileAttention tile(params, tiles[static_cast<size_t>(t)]);
     size_t i = first_parts[static_cast<size_t>(t)];
     const SoftmaxRows whole = from_row(state, parts[i].state_row, head_dim);
-    for (++i; i < parts.size() && parts[i].segment != 0; ++i) {
+    for (++i; i < parts.size() && parts[i].tile == t; ++i) {
       fold_states(from_row(state, parts[i].state_row, head_dim), tile.num_rows(), head_dim, whole);
     }
     tile.write(whole);

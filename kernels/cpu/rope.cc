@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -22,7 +23,8 @@ void rope_table(const RopeTableParams& params) {
 }
 
 void rope(const RopeParams& params) {
-  const int64_t num_heads = params.x.shape[1], head_dim = params.x.shape[2], half = head_dim / 2;
+  const int64_t num_heads = params.x.shape[1], head_dim = params.x.shape[2];
+  const int64_t half = params.cos.shape[1];
   parallel_for(params.x.shape[0], 16, [&](int64_t t) {
     thread_local std::vector<float> rotated;
     rotated.resize(static_cast<size_t>(head_dim));
@@ -34,6 +36,7 @@ void rope(const RopeParams& params) {
         rotated[static_cast<size_t>(i)] = x[i] * cos[i] - x[i + half] * sin[i];
         rotated[static_cast<size_t>(i + half)] = x[i + half] * cos[i] + x[i] * sin[i];
       }
+      std::copy(x + 2 * half, x + head_dim, rotated.begin() + 2 * half);
       write_row(rotated.data(), head_dim, params.out.dtype, address(params.out, t, h));
     }
   });

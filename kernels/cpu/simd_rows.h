@@ -75,6 +75,7 @@ bool use_bf16_dot(bool wanted);
 bool uses_bf16_dot();
 
 /// One row of rms_norm: x += delta (if given), then out = x / sqrt(mean(x^2) + epsilon) * weight.
+/// `out` may be `x`.
 struct NormRow {
   int64_t width = 0;
   float* x = nullptr;

@@ -3,9 +3,11 @@
 
 #include <type_traits>
 
+#include "kernels/ops/add_bias.h"
 #include "kernels/ops/append_kv.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/full_attention.h"
+#include "kernels/ops/head_norm.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/moba_attention.h"
 #include "kernels/ops/moba_gate.h"
@@ -29,10 +31,10 @@ constexpr bool are_kernel_arguments() {
 }
 
 static_assert(are_kernel_arguments<TensorView, ConstTensorView, PagedKvView, RaggedBatchView>());
-static_assert(are_kernel_arguments<AppendKvParams, EmbeddingParams, FullAttentionParams,
-                                   MatmulParams, MobaAttentionParams, MobaGateParams, RmsNormParams,
-                                   RopeParams, RopeTableParams, SampleParams, SealBlocksParams,
-                                   SealUnitsParams, SiluMulParams>());
+static_assert(are_kernel_arguments<
+              AddBiasParams, AppendKvParams, EmbeddingParams, FullAttentionParams, HeadNormParams,
+              MatmulParams, MobaAttentionParams, MobaGateParams, RmsNormParams, RopeParams,
+              RopeTableParams, SampleParams, SealBlocksParams, SealUnitsParams, SiluMulParams>());
 
 }  // namespace
 }  // namespace quire

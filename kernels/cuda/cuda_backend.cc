@@ -39,6 +39,8 @@ class CudaBackend final : public Backend {
     return {.free_bytes = free_bytes, .total_bytes = total_bytes};
   }
 
+  bool has_attention_windows() const override { return false; }
+
   std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
                                             WeightFormat format) override {
     verify_weight_parts(parts, format);
@@ -50,7 +52,9 @@ class CudaBackend final : public Backend {
     matmul_.run(p);
   }
   void embedding(const EmbeddingParams& p) override { run(p, OpId::kEmbedding, cuda::embedding); }
+  void add_bias(const AddBiasParams& p) override { run(p, OpId::kAddBias, cuda::add_bias); }
   void rms_norm(const RmsNormParams& p) override { run(p, OpId::kRmsNorm, cuda::rms_norm); }
+  void head_norm(const HeadNormParams& p) override { run(p, OpId::kHeadNorm, cuda::head_norm); }
   void rope_table(const RopeTableParams& p) override { run(p, OpId::kRopeTable, cuda::rope_table); }
   void rope(const RopeParams& p) override { run(p, OpId::kRope, cuda::rope); }
   void append_kv(const AppendKvParams& p) override { run(p, OpId::kAppendKv, cuda::append_kv); }

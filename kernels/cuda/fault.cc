@@ -12,6 +12,10 @@ const char* op_name(OpId op) {
       return "embedding";
     case OpId::kMatmul:
       return "matmul";
+    case OpId::kAddBias:
+      return "add_bias";
+    case OpId::kHeadNorm:
+      return "head_norm";
     case OpId::kRmsNorm:
       return "rms_norm";
     case OpId::kRopeTable:

@@ -105,6 +105,8 @@ void run_pass(const FullAttentionParams& params, const Attention& attention, con
 }  // namespace
 
 void full_attention(const FullAttentionParams& params, const OpStream& stream) {
+  QUIRE_CHECK(params.window == 0) << "full_attention: this backend has no windows, actual window "
+                                  << params.window;
   const PagedKvView& kv = params.kv;
   const int64_t num_runs =
       (std::max(params.batch.max_kv_len, 1) + kFullRunTokens - 1) / kFullRunTokens;

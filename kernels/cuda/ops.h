@@ -1,9 +1,11 @@
 #pragma once
 
 #include "kernels/cuda/device_stream.h"
+#include "kernels/ops/add_bias.h"
 #include "kernels/ops/append_kv.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/full_attention.h"
+#include "kernels/ops/head_norm.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/moba_attention.h"
 #include "kernels/ops/moba_gate.h"
@@ -18,7 +20,9 @@
 
 namespace quire::cuda {
 
+void add_bias(const AddBiasParams& params, const OpStream& stream);
 void embedding(const EmbeddingParams& params, const OpStream& stream);
+void head_norm(const HeadNormParams& params, const OpStream& stream);
 void rms_norm(const RmsNormParams& params, const OpStream& stream);
 void rope_table(const RopeTableParams& params, const OpStream& stream);
 void rope(const RopeParams& params, const OpStream& stream);

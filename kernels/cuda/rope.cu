@@ -22,8 +22,8 @@ __global__ void rope_table_kernel(const int32_t* positions, const double* inv_fr
 }
 
 __global__ void rope_kernel(Rows<float> x, Rows<float> cos_in, Rows<float> sin_in, FloatRows out,
-                            int64_t num_heads, int64_t half) {
-  const int64_t t = blockIdx.x;
+                            int64_t num_heads, int64_t head_dim, int64_t half) {
+  const int64_t t = blockIdx.x, rest = head_dim - 2 * half;
   for (int64_t index = threadIdx.x; index < num_heads * half; index += kThreads) {
     const int64_t head = index / half, i = index % half;
     const float* from = x.data + t * x.stride0 + head * x.stride1;
@@ -33,6 +33,11 @@ __global__ void rope_kernel(Rows<float> x, Rows<float> cos_in, Rows<float> sin_i
     const int64_t to = t * out.stride0 + head * out.stride1 + i;
     store(out, to, a * cosine - b * sine);
     store(out, to + half, b * cosine + a * sine);
+  }
+  for (int64_t index = threadIdx.x; index < num_heads * rest; index += kThreads) {
+    const int64_t head = index / rest, i = 2 * half + index % rest;
+    store(out, t * out.stride0 + head * out.stride1 + i,
+          x.data[t * x.stride0 + head * x.stride1 + i]);
   }
 }
 
@@ -49,7 +54,7 @@ void rope(const RopeParams& params, const OpStream& stream) {
   launch(stream, rope_kernel, dim3{static_cast<unsigned>(params.x.shape[0]), 1, 1},
          dim3{kThreads, 1, 1}, 0, rows_of<float>(params.x), rows_of<float>(params.cos),
          rows_of<float>(params.sin), float_rows_of(params.out), params.x.shape[1],
-         params.x.shape[2] / 2);
+         params.x.shape[2], params.cos.shape[1]);
 }
 
 }  // namespace quire::cuda

@@ -10,20 +10,21 @@ namespace quire {
 /// 0.05 rad in the fast pairs.
 struct RopeTableParams {
   ConstTensorView positions;  // [num_tokens] i32
-  ConstTensorView inv_freq;   // [head_dim / 2] f64
+  ConstTensorView inv_freq;   // [num_pairs] f64
   double scale = 1.0;         // attention factor of yarn and longrope; 1 otherwise
-  TensorView cos;             // [num_tokens, head_dim / 2] f32
-  TensorView sin;             // [num_tokens, head_dim / 2] f32
+  TensorView cos;             // [num_tokens, num_pairs] f32
+  TensorView sin;             // [num_tokens, num_pairs] f32
 };
 
-/// Rotary embedding in Hugging Face's half-split order, for i < head_dim / 2:
-///   out[i]            = x[i] * cos[i] - x[i + head_dim/2] * sin[i]
-///   out[i+head_dim/2] = x[i + head_dim/2] * cos[i] + x[i] * sin[i]
-/// in f32, then rounded to out's dtype. Gate and attention both read the rounded result.
+/// Rotary embedding in Hugging Face's half-split order, for i < num_pairs:
+///   out[i]             = x[i] * cos[i] - x[i + num_pairs] * sin[i]
+///   out[i + num_pairs] = x[i + num_pairs] * cos[i] + x[i] * sin[i]
+/// in f32, then rounded to out's dtype. Elements from 2 * num_pairs on are rounded as they are: a
+/// layer without rotary embedding has num_pairs = 0. Gate and attention read the rounded result.
 struct RopeParams {
   ConstTensorView x;    // [num_tokens, num_heads, head_dim] f32, rows may be strided
-  ConstTensorView cos;  // [num_tokens, head_dim / 2] f32
-  ConstTensorView sin;  // [num_tokens, head_dim / 2] f32
+  ConstTensorView cos;  // [num_tokens, num_pairs] f32, 2 * num_pairs <= head_dim
+  ConstTensorView sin;  // [num_tokens, num_pairs] f32
   TensorView out;       // [num_tokens, num_heads, head_dim] bf16 or f32, no alias
 };
 

@@ -67,7 +67,9 @@ class ReferenceBackend final : public Backend {
 
   void embedding(const EmbeddingParams& p) override { run(p, reference::embedding); }
   void matmul(const MatmulParams& p) override { run(p, reference::matmul); }
+  void add_bias(const AddBiasParams& p) override { run(p, reference::add_bias); }
   void rms_norm(const RmsNormParams& p) override { run(p, reference::rms_norm); }
+  void head_norm(const HeadNormParams& p) override { run(p, reference::head_norm); }
   void rope_table(const RopeTableParams& p) override { run(p, reference::rope_table); }
   void rope(const RopeParams& p) override { run(p, reference::rope); }
   void append_kv(const AppendKvParams& p) override { run(p, reference::append_kv); }

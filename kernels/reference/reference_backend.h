@@ -13,8 +13,10 @@ std::unique_ptr<Backend> make_reference_backend(const BackendOptions& options);
 
 namespace reference {
 
+void add_bias(const AddBiasParams& params);
 void embedding(const EmbeddingParams& params);
 void matmul(const MatmulParams& params);
+void head_norm(const HeadNormParams& params);
 void rms_norm(const RmsNormParams& params);
 void rope_table(const RopeTableParams& params);
 void rope(const RopeParams& params);

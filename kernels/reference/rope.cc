@@ -19,7 +19,7 @@ void rope_table(const RopeTableParams& params) {
 }
 
 void rope(const RopeParams& params) {
-  const int64_t half = params.x.shape[2] / 2;
+  const int64_t half = params.cos.shape[1];
   for (int64_t t = 0; t < params.x.shape[0]; ++t) {
     for (int64_t h = 0; h < params.x.shape[1]; ++h) {
       for (int64_t i = 0; i < half; ++i) {
@@ -27,6 +27,9 @@ void rope(const RopeParams& params) {
         const float cos = load(params.cos, t, i), sin = load(params.sin, t, i);
         store(params.out, a * cos - b * sin, t, h, i);
         store(params.out, b * cos + a * sin, t, h, i + half);
+      }
+      for (int64_t i = 2 * half; i < params.x.shape[2]; ++i) {
+        store(params.out, load(params.x, t, h, i), t, h, i);
       }
     }
   }

@@ -12,8 +12,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto config = quire::parse_model_config(
         std::string_view(reinterpret_cast<const char*>(data), size), "fuzz");
     if (config.group_size() < 1 || config.head_dim % 2 != 0) std::abort();
-    for (const double frequency : config.inv_freq()) {
-      if (!(frequency > 0 && frequency <= 1)) std::abort();
+    for (const int32_t max_model_len : {1, config.max_position_embeddings, INT32_MAX}) {
+      const auto rope = quire::rope_frequencies(config, max_model_len);
+      if (rope.inv_freq.size() != static_cast<size_t>(config.rope.rotary_dim / 2)) std::abort();
+      if (!(rope.attention_factor > 0 && rope.attention_factor <= 1e6)) std::abort();
+      for (const double frequency : rope.inv_freq) {
+        // A factor of longrope may be as small as 1e-6, and theta overflow with dynamic scaling.
+        if (!(frequency >= 0 && frequency <= 1e6)) std::abort();
+      }
     }
   } catch (const quire::LoadError&) {
   }

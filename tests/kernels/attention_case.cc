@@ -123,14 +123,15 @@ std::vector<float> run_moba_attention(Backend& backend, const HostileBatch& batc
 }
 
 std::vector<float> run_full_attention(Backend& backend, const HostileBatch& batch,
-                                      const KvShape& shape) {
+                                      const KvShape& shape, int32_t window) {
   const DeviceTensor<float> out(backend, {batch.num_rows(), shape.num_heads, shape.head_dim},
                                 kRowPadding);
   backend.full_attention({.query = batch.query(),
                           .kv = batch.kv(),
                           .batch = batch.batch(),
                           .softmax_scale = softmax_scale(shape),
-                          .out = out});
+                          .out = out,
+                          .window = window});
   return batch.own_rows(out.download());
 }
 

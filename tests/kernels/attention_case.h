@@ -27,7 +27,7 @@ std::vector<float> run_moba_attention(Backend& backend, const HostileBatch& batc
                                       const KvShape& shape, const std::vector<int32_t>& selected,
                                       int64_t max_top_k);
 std::vector<float> run_full_attention(Backend& backend, const HostileBatch& batch,
-                                      const KvShape& shape);
+                                      const KvShape& shape, int32_t window = 0);
 
 /// Gate, then attention on what it selected.
 struct MobaResult {

@@ -66,6 +66,22 @@ TEST_CASE("contracts: embedding, rms_norm, silu_mul and matmul") {
   check_untouched(out);
 }
 
+TEST_CASE("contracts: add_bias and head_norm") {
+  const auto name = GENERATE(from_range(kernel_backends()));
+  CAPTURE(name);
+  const auto backend = make_test_backend(name);
+  const DeviceTensor<float> flat(*backend, {3, 4}), heads(*backend, {3, 2, 4});
+  const DeviceTensor<float> weight(*backend, std::vector<float>(4), {4});
+  check_refused([&] { backend->add_bias({flat, shorter(weight, 0)}); }, "add_bias: bias");
+  check_refused([&] { backend->add_bias({as(DType::kBF16, flat), weight}); }, "add_bias: x");
+  check_refused([&] { backend->add_bias({heads, weight}); }, "add_bias: x");
+  check_refused([&] { backend->head_norm({heads, shorter(weight, 0)}); }, "head_norm: weight");
+  check_refused([&] { backend->head_norm({as(DType::kBF16, heads), weight}); }, "head_norm: x");
+  check_refused([&] { backend->head_norm({flat, weight}); }, "head_norm: x");
+  check_untouched(flat);
+  check_untouched(heads);
+}
+
 TEST_CASE("contracts: rope and rope_table") {
   const auto name = GENERATE(from_range(kernel_backends()));
   CAPTURE(name);
@@ -75,10 +91,11 @@ TEST_CASE("contracts: rope and rope_table") {
   const DeviceTensor<float> cos(*backend, {3, 2}), sin(*backend, {3, 2});
   const DeviceTensor<int32_t> positions(*backend, {0, 1, 2}, {3});
   const DeviceTensor<double> frequencies(*backend, {1.0, 0.1}, {2});
-  check_refused([&] { backend->rope({x, shorter(cos, 1), sin, out}); }, "rope: cos");
+  check_refused([&] { backend->rope({x, shorter(cos, 0), sin, out}); }, "rope: cos");
+  check_refused([&] { backend->rope({x, shorter(cos, 1), sin, out}); }, "rope: sin");
   check_refused([&] { backend->rope({x, cos, shorter(sin, 0), out}); }, "rope: sin");
   check_refused([&] { backend->rope({x, cos, sin, shorter(out, 1)}); }, "rope: out");
-  check_refused([&] { backend->rope({shorter(x, 2), cos, sin, out}); }, "even head_dim");
+  check_refused([&] { backend->rope({shorter(x, 2), cos, sin, out}); }, "at most head_dim / 2");
   check_refused(
       [&] {
         backend->rope_table({positions, frequencies, 1.0, shorter(cos, 0), sin});

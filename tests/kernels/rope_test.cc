@@ -50,16 +50,17 @@ TEST_CASE("rope_table: angles are exact to the last f32 bit even at position 1M"
 }
 
 struct Rotation {
-  int64_t num_tokens = 3, num_heads = 2, head_dim = 20;
+  int64_t num_tokens = 3, num_heads = 2, head_dim = 20, num_pairs = 10;
   std::vector<float> x, cos, sin;
 };
 
-Rotation make_rotation(int64_t head_dim) {
+Rotation make_rotation(int64_t head_dim, int64_t num_pairs) {
   RandomTensors random(8);
   Rotation rotation;
   rotation.head_dim = head_dim;
+  rotation.num_pairs = num_pairs;
   rotation.x = random.normal(static_cast<size_t>(6 * head_dim));
-  for (const double angle : random.normal(static_cast<size_t>(3 * head_dim / 2), 3)) {
+  for (const double angle : random.normal(static_cast<size_t>(3 * num_pairs), 3)) {
     rotation.cos.push_back(static_cast<float>(std::cos(angle)));
     rotation.sin.push_back(static_cast<float>(std::sin(angle)));
   }
@@ -69,8 +70,8 @@ Rotation make_rotation(int64_t head_dim) {
 template <class Out>
 std::vector<Out> rotate(Backend& backend, const Rotation& r) {
   const DeviceTensor<float> x(backend, r.x, {r.num_tokens, r.num_heads, r.head_dim}, 7);
-  const DeviceTensor<float> cos(backend, r.cos, {r.num_tokens, r.head_dim / 2}, 1);
-  const DeviceTensor<float> sin(backend, r.sin, {r.num_tokens, r.head_dim / 2}, 3);
+  const DeviceTensor<float> cos(backend, r.cos, {r.num_tokens, r.num_pairs}, 1);
+  const DeviceTensor<float> sin(backend, r.sin, {r.num_tokens, r.num_pairs}, 3);
   const DeviceTensor<Out> out(backend, {r.num_tokens, r.num_heads, r.head_dim}, 5);
   backend.rope({.x = x, .cos = cos, .sin = sin, .out = out});
   return out.download();
@@ -81,7 +82,8 @@ TEST_CASE("rope: half-split rotation, as the reference does it") {
   const int64_t head_dim = GENERATE(2, 20, 64);
   CAPTURE(name, head_dim);
   const auto backend = make_test_backend(name), reference = make_test_backend("reference");
-  const Rotation r = make_rotation(head_dim);
+  const int64_t num_pairs = GENERATE_COPY(head_dim / 2, head_dim / 4, int64_t{0});
+  const Rotation r = make_rotation(head_dim, num_pairs);
   const auto actual = rotate<float>(*backend, r);
   // Two products and a difference, fused or not: three roundings of at most |x| * sqrt(2), x < 6.
   CHECK(difference(actual, rotate<float>(*reference, r), {.absolute = 3 * 12 * kF32Roundoff}) ==
@@ -96,10 +98,30 @@ TEST_CASE("rope: a quarter turn swaps the halves") {
   const Rotation r{.num_tokens = 1,
                    .num_heads = 1,
                    .head_dim = 4,
+                   .num_pairs = 2,
                    .x = {1, 2, 3, 4},
                    .cos = {0, 0},
                    .sin = {1, 1}};
   CHECK(difference(rotate<float>(*backend, r), std::vector<float>{-3, -4, 1, 2}) == "");
+}
+
+TEST_CASE("rope: what does not rotate is left as it is") {
+  const auto name = GENERATE(from_range(kernel_backends()));
+  CAPTURE(name);
+  const auto backend = make_test_backend(name);
+  Rotation r{.num_tokens = 1,
+             .num_heads = 2,
+             .head_dim = 5,
+             .num_pairs = 1,
+             .x = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10},
+             .cos = {0},
+             .sin = {1}};
+  CHECK(difference(rotate<float>(*backend, r),
+                   std::vector<float>{-2, 1, 3, 4, 5, -7, 6, 8, 9, 10}) == "");
+  r.num_pairs = 0;
+  r.cos.clear();
+  r.sin.clear();
+  CHECK(difference(rotate<float>(*backend, r), r.x) == "");
 }
 
 }  // namespace

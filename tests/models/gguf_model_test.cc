@@ -64,7 +64,7 @@ TEST_CASE("a GGUF's metadata becomes the configuration of the folder") {
   CHECK(config.num_kv_heads == expected.num_kv_heads);
   CHECK(config.head_dim == expected.head_dim);
   CHECK(config.rms_norm_eps == expected.rms_norm_eps);
-  CHECK(config.rope_theta == expected.rope_theta);
+  CHECK(config.rope.theta == expected.rope.theta);
   CHECK(config.max_position_embeddings == expected.max_position_embeddings);
   CHECK(config.tie_word_embeddings);
   CHECK(config.eos_token_ids == expected.eos_token_ids);
@@ -133,8 +133,11 @@ TEST_CASE("stored RoPE factors divide the frequencies") {
     return tiny_gguf_metadata().add_tensor(
         "rope_freqs.weight", type, {static_cast<int64_t>(values.size())}, float_bytes(values));
   };
-  const std::vector<double> scaled = config_of(with(GgufType::kF32, factors).bytes()).inv_freq();
-  const std::vector<double> plain = config_of(tiny_gguf_metadata().bytes()).inv_freq();
+  const auto frequencies = [](const GgufBuilder& builder) {
+    return rope_frequencies(config_of(builder.bytes()), 4096).inv_freq;
+  };
+  const std::vector<double> scaled = frequencies(with(GgufType::kF32, factors));
+  const std::vector<double> plain = frequencies(tiny_gguf_metadata());
   REQUIRE(scaled.size() == 4);
   for (size_t i = 0; i < 4; ++i) CHECK(scaled[i] == plain[i] / static_cast<double>(factors[i]));
 

@@ -229,6 +229,40 @@ TEST_CASE("attention policy: a layer listed as full ignores top_k, the others do
   CHECK(run(one_full) != run(all_full));
 }
 
+TEST_CASE("a model with windows is refused by a backend that has none, and loads elsewhere") {
+  std::string config = tiny_config(R"(, "sliding_window": 20)");
+  config.replace(config.find("LlamaForCausalLM"), 16, "MistralForCausalLM");
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors(), config);
+  for (const std::string& name : available_backends()) {
+    CAPTURE(name);
+    const auto backend = make_backend(name);
+    const std::string error = load_error_of([&] { load_model(folder.path(), *backend); });
+    if (backend->has_attention_windows()) {
+      CHECK(error == "");
+    } else {
+      CHECK_THAT(error, Contains("config.json: 'sliding_window': 20") && Contains(name));
+    }
+  }
+}
+
+TEST_CASE("a window no shorter than the longest sequence is none") {
+  std::string config = tiny_config(R"(, "sliding_window": 20)");
+  config.replace(config.find("LlamaForCausalLM"), 16, "MistralForCausalLM");
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors(), config);
+  const auto backend = make_backend("reference");
+  const auto window_at = [&](int32_t max_model_len) {
+    return load_model(folder.path(), *backend, nullptr, WeightFormat::kOriginal,
+                      {.max_model_len = max_model_len})
+        ->config()
+        .window_of(0);
+  };
+  CHECK(window_at(20) == 0);
+  CHECK(window_at(21) == 20);
+  CHECK(window_at(0) == 20);  // max_position_embeddings is 4096
+}
+
 TEST_CASE("a cache of another shape is a contract violation, not a crash") {
   const TemporaryFolder folder;
   write_model(folder, tiny_tensors());

@@ -49,8 +49,8 @@ TEST_CASE("the bundled model's config.json is read completely") {
 }
 
 TEST_CASE("rotation frequencies are theta^(-2i / head_dim)") {
-  ModelConfig config = parse_model_config(tiny_config(), "config.json");
-  const std::vector<double> frequencies = config.inv_freq();
+  const ModelConfig config = parse_model_config(tiny_config(), "config.json");
+  const std::vector<double> frequencies = rope_frequencies(config, 4096).inv_freq;
   REQUIRE(frequencies.size() == 4);
   CHECK(frequencies[0] == 1.0);
   CHECK(frequencies[1] == Approx(0.1).epsilon(1e-15));
@@ -59,8 +59,8 @@ TEST_CASE("rotation frequencies are theta^(-2i / head_dim)") {
 
 TEST_CASE("rope_theta may be so large that most dimensions stand still over millions of tokens") {
   const ModelConfig config = parse_model_config(config_with("rope_theta", "1e30"), "config.json");
-  CHECK(config.rope_theta == 1e30);
-  const double slowest = config.inv_freq().back();
+  CHECK(config.rope.theta == 1e30);
+  const double slowest = rope_frequencies(config, 4096).inv_freq.back();
   CHECK(slowest == Approx(std::pow(1e30, -6.0 / 8)).epsilon(1e-12));
   CHECK_THAT(error_of(config_with("rope_theta", "1e31")), Contains("'rope_theta'"));
 }
@@ -68,13 +68,13 @@ TEST_CASE("rope_theta may be so large that most dimensions stand still over mill
 TEST_CASE("absent fields take their Hugging Face defaults") {
   CHECK(parse_model_config(config_with("head_dim", ""), "c").head_dim == 4);
   CHECK(parse_model_config(config_with("num_key_value_heads", ""), "c").num_kv_heads == 4);
-  CHECK(parse_model_config(config_with("rope_theta", ""), "c").rope_theta == 10000.0);
+  CHECK(parse_model_config(config_with("rope_theta", ""), "c").rope.theta == 10000.0);
   CHECK_FALSE(parse_model_config(config_with("tie_word_embeddings", ""), "c").tie_word_embeddings);
   CHECK_FALSE(parse_model_config(tiny_config(), "c").moba);
   CHECK(parse_model_config(tiny_config(R"(, "rope_parameters":
       {"rope_type": "default", "rope_theta": 500000.0})"),
                            "c")
-            .rope_theta == 500000.0);
+            .rope.theta == 500000.0);
 }
 
 TEST_CASE("end-of-sequence ids: a number, a list, and those of generation_config.json") {
@@ -126,11 +126,9 @@ TEST_CASE("an unknown architecture is answered with the known ones") {
 
 TEST_CASE("fields that would change the mathematics are refused by name") {
   const auto [key, value] = GENERATE(table<std::string, std::string>({
-      {"rope_scaling", R"({"rope_type": "llama3", "factor": 8.0})"},
-      {"rope_scaling", R"({"type": "linear", "factor": 2.0})"},
-      {"rope_parameters", R"({"rope_type": "yarn"})"},
-      {"attention_bias", "true"},
-      {"mlp_bias", "true"},
+      {"qkv_bias", "true"},
+      {"qk_layernorm", "true"},
+      {"no_rope_layers", "[1, 0]"},
       {"sliding_window", "4096"},
       {"quantization_config", R"({"bits": 4})"},
       {"partial_rotary_factor", "0.5"},
@@ -150,7 +148,105 @@ TEST_CASE("the same fields at their neutral values are accepted") {
   CHECK(error_of(tiny_config(R"(, "rope_scaling": null, "attention_bias": false,
       "mlp_bias": false, "sliding_window": 4096, "use_sliding_window": false,
       "quantization_config": null, "partial_rotary_factor": 1,
-      "layer_types": ["full_attention"], "pretraining_tp": 1)")) == "");
+      "layer_types": ["full_attention", "full_attention"], "pretraining_tp": 1)")) == "");
+}
+
+/// tiny_config() of another architecture.
+ModelConfig variant(const std::string& architecture, const std::string& more_keys = "") {
+  std::string text = tiny_config(more_keys);
+  text.replace(text.find("LlamaForCausalLM"), 16, architecture);
+  return parse_model_config(text, "config.json");
+}
+
+std::string variant_error(const std::string& architecture, const std::string& more_keys) {
+  return load_error_of([&] { variant(architecture, more_keys); });
+}
+
+TEST_CASE("biases, norms of heads and fused projections come with the architecture") {
+  const ModelConfig llama = variant("LlamaForCausalLM", R"(, "attention_bias": true)");
+  CHECK((llama.has_qkv_bias && llama.has_output_bias && !llama.has_mlp_bias));
+  CHECK(variant("LlamaForCausalLM", R"(, "mlp_bias": true)").has_mlp_bias);
+  const ModelConfig qwen2 = variant("Qwen2ForCausalLM");
+  CHECK((qwen2.has_qkv_bias && !qwen2.has_output_bias && !qwen2.has_head_norm));
+  const ModelConfig qwen3 = variant("Qwen3ForCausalLM", R"(, "attention_bias": false)");
+  CHECK((qwen3.has_head_norm && !qwen3.has_qkv_bias));
+  CHECK(variant("Phi3ForCausalLM").has_fused_projections);
+  for (const std::string name : {"MistralForCausalLM", "Qwen2ForCausalLM", "Phi3ForCausalLM"}) {
+    CAPTURE(name);
+    CHECK_THAT(variant_error(name, R"(, "attention_bias": true)"), Contains("'attention_bias'"));
+    CHECK_THAT(variant_error(name, R"(, "mlp_bias": true)"), Contains("'mlp_bias'"));
+  }
+  CHECK_THAT(variant_error("Qwen3ForCausalLM", R"(, "attention_bias": 1)"),
+             Contains("'attention_bias': expected true or false"));
+}
+
+TEST_CASE("windows: which layers have one, and what an absent field means") {
+  const std::vector<int32_t> none, both{0, 1}, last{1};
+  const auto layers = [](const std::string& name, const std::string& more) {
+    return variant(name, more).windowed_layers;
+  };
+  // transformers gives Mistral a window of 4096 unless the file says null.
+  CHECK(variant("MistralForCausalLM").sliding_window == 4096);
+  CHECK(variant("MistralForCausalLM", R"(, "sliding_window": null)").sliding_window == 0);
+  CHECK(layers("MistralForCausalLM", R"(, "sliding_window": 7)") == both);
+  CHECK(variant("MistralForCausalLM", R"(, "sliding_window": 7)").window_of(1) == 7);
+  CHECK(layers("Phi3ForCausalLM", "") == none);
+  CHECK(layers("Phi3ForCausalLM", R"(, "sliding_window": 2047)") == both);
+  CHECK(layers("Qwen2ForCausalLM", R"(, "sliding_window": 7)") == none);
+  CHECK(layers("Qwen2ForCausalLM",
+               R"(, "use_sliding_window": true, "sliding_window": 7, "max_window_layers": 1)") ==
+        last);
+  CHECK(variant("Qwen2ForCausalLM", R"(, "use_sliding_window": true, "max_window_layers": 0)")
+            .sliding_window == 4096);
+  CHECK(layers("Qwen3ForCausalLM", R"(, "use_sliding_window": true, "sliding_window": 7,
+                   "layer_types": ["sliding_attention", "full_attention"])") ==
+        std::vector<int32_t>{0});
+  CHECK(layers("SmolLM3ForCausalLM",
+               R"(, "use_sliding_window": true, "sliding_window": 7, "no_rope_layers": [1, 0])") ==
+        last);
+
+  CHECK_THAT(variant_error("MistralForCausalLM", R"(, "sliding_window": 0)"),
+             Contains("'sliding_window': expected an integer in [1, "));
+  CHECK_THAT(variant_error("MistralForCausalLM",
+                           R"(, "layer_types": ["full_attention", "sliding_attention"])"),
+             Contains("'layer_types': not supported"));
+  CHECK_THAT(variant_error("Qwen3ForCausalLM",
+                           R"(, "layer_types": ["sliding_attention", "full_attention"])"),
+             Contains("'layer_types': \"sliding_attention\" without a sliding_window"));
+  CHECK_THAT(variant_error("Qwen3ForCausalLM", R"(, "layer_types": ["full_attention"])"),
+             Contains("'layer_types': expected 2 layers, got 1"));
+  CHECK_THAT(variant_error("Qwen3ForCausalLM", R"(, "layer_types": ["chunked_attention", "x"])"),
+             Contains("'layer_types': not supported: \"chunked_attention\""));
+}
+
+TEST_CASE("SmolLM3: layers without rotation, a theta and tied embeddings of its own") {
+  const std::vector<int32_t> none, first{0}, last{1};
+  CHECK(variant("SmolLM3ForCausalLM").unrotated_layers == none);  // every fourth, of two
+  CHECK(variant("SmolLM3ForCausalLM", R"(, "no_rope_layer_interval": 2)").unrotated_layers == last);
+  const ModelConfig config = variant("SmolLM3ForCausalLM", R"(, "no_rope_layers": [0, 1])");
+  CHECK(config.unrotated_layers == first);
+  CHECK((!config.is_rotated_layer(0) && config.is_rotated_layer(1)));
+  CHECK_THAT(variant_error("SmolLM3ForCausalLM", R"(, "no_rope_layers": [1])"),
+             Contains("'no_rope_layers': expected 2 layers, got 1"));
+  CHECK_THAT(variant_error("SmolLM3ForCausalLM", R"(, "no_rope_layers": [1, 2])"),
+             Contains("'no_rope_layers'"));
+  const auto with = [](const std::string& key) {
+    std::string text = config_with(key, "");
+    text.replace(text.find("LlamaForCausalLM"), 16, "SmolLM3ForCausalLM");
+    return parse_model_config(text, "config.json");
+  };
+  CHECK(with("rope_theta").rope.theta == 2e6);
+  CHECK(with("tie_word_embeddings").tie_word_embeddings);
+}
+
+TEST_CASE("only Phi-3 rotates part of a head") {
+  const ModelConfig config = variant("Phi3ForCausalLM", R"(, "partial_rotary_factor": 0.75)");
+  CHECK(config.rope.rotary_dim == 6);
+  CHECK(rope_frequencies(config, 4096).inv_freq.size() == 3);
+  CHECK_THAT(variant_error("Qwen2ForCausalLM", R"(, "partial_rotary_factor": 0.75)"),
+             Contains("'partial_rotary_factor': not supported: 0.75"));
+  CHECK_THAT(variant_error("Phi3ForCausalLM", R"(, "partial_rotary_factor": 0.4)"),
+             Contains("(3 of 8 dimensions)"));
 }
 
 TEST_CASE("the moba section is strict") {

@@ -27,6 +27,7 @@ class ForwardingBackend : public Backend {
                                             WeightFormat format) override {
     return inner_->pack_weight(parts, format);
   }
+  bool has_attention_windows() const override { return inner_->has_attention_windows(); }
   bool keeps_blocks() const override { return inner_->keeps_blocks(); }
   std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts) override {
     return inner_->pack_blocks(parts);
@@ -34,7 +35,9 @@ class ForwardingBackend : public Backend {
 
   void embedding(const EmbeddingParams& p) override { inner_->embedding(p); }
   void matmul(const MatmulParams& p) override { inner_->matmul(p); }
+  void add_bias(const AddBiasParams& p) override { inner_->add_bias(p); }
   void rms_norm(const RmsNormParams& p) override { inner_->rms_norm(p); }
+  void head_norm(const HeadNormParams& p) override { inner_->head_norm(p); }
   void rope_table(const RopeTableParams& p) override { inner_->rope_table(p); }
   void rope(const RopeParams& p) override { inner_->rope(p); }
   void append_kv(const AppendKvParams& p) override { inner_->append_kv(p); }

@@ -18,8 +18,9 @@ double kv_token_bytes(const PagedKvView& kv) {
 
 std::string_view op_name(OpKind op) {
   constexpr std::array<std::string_view, kNumOps> kNames = {
-      "embedding",  "matmul",    "rms_norm",       "rope",           "append_kv", "seal_blocks",
-      "seal_units", "moba_gate", "moba_attention", "full_attention", "silu_mul",  "sample"};
+      "embedding",      "matmul",         "add_bias",    "rms_norm",   "head_norm",
+      "rope",           "append_kv",      "seal_blocks", "seal_units", "moba_gate",
+      "moba_attention", "full_attention", "silu_mul",    "sample"};
   return kNames.at(static_cast<size_t>(op));
 }
 
@@ -39,6 +40,12 @@ void MeteredBackend::embedding(const EmbeddingParams& p) {
 void MeteredBackend::matmul(const MatmulParams& p) {
   time(OpKind::kMatmul, [&] { inner().matmul(p); });
   if (is_counting_) count(p);
+}
+void MeteredBackend::add_bias(const AddBiasParams& p) {
+  time(OpKind::kAddBias, [&] { inner().add_bias(p); });
+}
+void MeteredBackend::head_norm(const HeadNormParams& p) {
+  time(OpKind::kHeadNorm, [&] { inner().head_norm(p); });
 }
 void MeteredBackend::rms_norm(const RmsNormParams& p) {
   time(OpKind::kRmsNorm, [&] { inner().rms_norm(p); });
@@ -164,10 +171,14 @@ void MeteredBackend::count(const FullAttentionParams& p) {
   for (const Rows& rows : read_rows(p.batch)) {
     const double num_rows = rows.end_row - rows.first_row;
     const double first_pos = rows.kv_len - num_rows;
-    // Positions first_pos .. kv_len - 1 attend to position + 1 keys each.
-    const double keys = num_rows * (first_pos + 1 + rows.kv_len) / 2;
+    // Positions first_pos .. kv_len - 1 attend to position + 1 keys each, or to those of a window.
+    const double window = p.window == 0 ? rows.kv_len : p.window;
+    const double num_growing = std::clamp(window - first_pos, 0.0, num_rows);
+    const double keys =
+        num_growing * (2 * first_pos + num_growing + 1) / 2 + (num_rows - num_growing) * window;
     work_.attention_flops += 4 * num_heads * head_dim * keys;
-    work_.kv_bytes += kv_token_bytes(p.kv) * num_kv_heads * rows.kv_len;
+    work_.kv_bytes +=
+        kv_token_bytes(p.kv) * num_kv_heads * std::min<double>(rows.kv_len, window + num_rows - 1);
   }
 }
 

@@ -28,7 +28,9 @@ struct OpWork {
 enum class OpKind : uint8_t {
   kEmbedding,
   kMatmul,
+  kAddBias,
   kRmsNorm,
+  kHeadNorm,
   kRope,
   kAppendKv,
   kSealBlocks,
@@ -61,7 +63,9 @@ class MeteredBackend final : public ForwardingBackend {
 
   void embedding(const EmbeddingParams& p) override;
   void matmul(const MatmulParams& p) override;
+  void add_bias(const AddBiasParams& p) override;
   void rms_norm(const RmsNormParams& p) override;
+  void head_norm(const HeadNormParams& p) override;
   void rope_table(const RopeTableParams& p) override;
   void rope(const RopeParams& p) override;
   void append_kv(const AppendKvParams& p) override;

@@ -134,7 +134,7 @@ ModelConfig shape_config(std::string_view shape) {
   config.head_dim = numbers[4];
   config.intermediate_size = numbers[5];
   config.vocab_size = numbers[6];
-  config.rope_theta = 500000.0;
+  config.rope.theta = 500000.0;
   config.max_position_embeddings = kMaxPositions;
   return config;
 }
@@ -150,7 +150,7 @@ std::string config_json(const ModelConfig& config) {
                          {"head_dim", config.head_dim},
                          {"hidden_act", "silu"},
                          {"rms_norm_eps", 1e-5},
-                         {"rope_theta", config.rope_theta},
+                         {"rope_theta", config.rope.theta},
                          {"max_position_embeddings", config.max_position_embeddings},
                          {"tie_word_embeddings", config.tie_word_embeddings},
                          {"eos_token_id", 0}};
