@@ -17,6 +17,7 @@ std::string name_in_gguf(const std::string& name) {
       {"input_layernorm", "attn_norm"},    {"self_attn.q_proj", "attn_q"},
       {"self_attn.k_proj", "attn_k"},      {"self_attn.v_proj", "attn_v"},
       {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
+      {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"},
       {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
       {"mlp.down_proj", "ffn_down"}};
   if (const auto it = kOfModel.find(name); it != kOfModel.end()) return it->second;
@@ -35,7 +36,7 @@ NamedTensor as_gguf_tensor(const NamedTensor& tensor, int32_t head_dim) {
   const bool is_paired = result.name.find("attn_q.") != std::string::npos ||
                          result.name.find("attn_k.") != std::string::npos;
   if (!is_paired) return result;
-  const auto columns = static_cast<size_t>(tensor.shape[1]);
+  const auto columns = static_cast<size_t>(tensor.shape.size() == 1 ? 1 : tensor.shape[1]);
   const auto half = static_cast<size_t>(head_dim / 2);
   const auto num_heads = static_cast<size_t>(tensor.shape[0]) / (2 * half);
   size_t to = 0;

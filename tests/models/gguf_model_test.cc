@@ -282,6 +282,64 @@ TEST_CASE("a model in blocks gives the logits of the folder with the blocks' num
   CHECK(load_model(folder.path(), *machine)->weight_types() == "bf16");
 }
 
+/// A relative of the tiny model in a folder and as a GGUF, whose rows are in the folder's order.
+void check_same_logits(const std::string& class_name, std::string_view architecture,
+                       const std::vector<NamedTensor>& tensors, const std::string& backend) {
+  const TemporaryFolder folder, gguf;
+  std::string config = tiny_config();
+  config.replace(config.find("LlamaForCausalLM"), 16, class_name);
+  folder.write("config.json", config);
+  folder.write("model.safetensors", safetensors_bytes(tensors));
+  GgufBuilder builder = tiny_gguf_metadata(architecture);
+  for (const NamedTensor& tensor : tensors) {
+    constexpr int32_t kRowsAsTheyAre = 2;  // pairs of one row from each half are in order
+    const NamedTensor stored = as_gguf_tensor(tensor, kRowsAsTheyAre);
+    builder.add_tensor(stored.name, GgufType::kF32, stored.shape,
+                       bytes_as(GgufType::kF32, stored.values));
+  }
+  gguf.write("tiny.gguf", builder.bytes());
+  CHECK(logits_of(gguf.path(), backend) == logits_of(folder.path(), backend));
+}
+
+TEST_CASE("GGUF files of Qwen2 and Qwen3 give the logits of their folders") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  CAPTURE(backend);
+  std::mt19937 random(13);
+  const auto vector_of = [&random](const std::string& name, int64_t width) {
+    NamedTensor tensor{name, {width}, {}};
+    for (int64_t i = 0; i < width; ++i) {
+      tensor.values.push_back(to_bfloat16(static_cast<float>(random() % 64) / 64));
+    }
+    return tensor;
+  };
+  std::vector<NamedTensor> with_bias = tiny_tensors(), with_norms = tiny_tensors();
+  for (const std::string layer : {"model.layers.0.self_attn.", "model.layers.1.self_attn."}) {
+    with_bias.push_back(vector_of(layer + "q_proj.bias", 32));
+    with_bias.push_back(vector_of(layer + "k_proj.bias", 16));
+    with_bias.push_back(vector_of(layer + "v_proj.bias", 16));
+    with_norms.push_back(vector_of(layer + "q_norm.weight", 8));
+    with_norms.push_back(vector_of(layer + "k_norm.weight", 8));
+  }
+  check_same_logits("Qwen2ForCausalLM", "qwen2", with_bias, backend);
+  check_same_logits("Qwen3ForCausalLM", "qwen3", with_norms, backend);
+}
+
+TEST_CASE("a GGUF's RoPE scaling is that of its keys") {
+  const auto scaled = [](const char* type) {
+    return config_of(tiny_gguf_metadata()
+                         .add_text("llama.rope.scaling.type", type)
+                         .add_f32("llama.rope.scaling.factor", 4.0f)
+                         .add_u32("llama.rope.scaling.original_context_length", 1024)
+                         .bytes());
+  };
+  CHECK(scaled("none").rope.type == RopeType::kDefault);
+  CHECK(scaled("linear").rope.type == RopeType::kLinear);
+  CHECK(scaled("linear").rope.factor == 4.0);
+  CHECK(scaled("yarn").rope.type == RopeType::kYarn);
+  CHECK(scaled("yarn").rope.original_positions == 1024);
+  CHECK_THAT(load_error_of([&] { scaled("longrope"); }), Contains("w: "));
+}
+
 TEST_CASE("a GGUF without a tensor, or with another shape, is refused by its own names") {
   const TemporaryFolder folder;
   folder.write("t.gguf", tiny_gguf(GgufType::kF16).bytes());
