@@ -40,7 +40,7 @@ std::unique_ptr<Model> load_model(const std::filesystem::path& model, Backend& b
     config.windowed_layers.clear();
   }
   if (config.sliding_window > 0 && !backend.has_attention_windows()) {
-    throw LoadError(model.string() +
+    throw LoadError((model / "config.json").string() +
                     ": 'sliding_window': " + std::to_string(config.sliding_window) +
                     ", and backend " + std::string(backend.name()) +
                     " has no attention windows (sequences of at most " +

@@ -173,7 +173,7 @@ TEST_CASE("Completion tokens select as many blocks as decode has, unless the req
   SchedulerRig rig(config);
   rig.add(1, 6, 20);
   auto chosen = sequence_of(2, ramp(3, 3000), 20);
-  chosen->request.attention = {.top_k = 7};
+  chosen->request.attention = {.mode = std::nullopt, .top_k = 7};
   rig.add(std::move(chosen));
   rig.plan();
   CHECK(rig.entry(1).top_k == config.moba.top_k);
