@@ -238,7 +238,8 @@ def measure(args, path: pathlib.Path, settings: dict) -> None:
     done = {(r["tokens"], r["document"], r["index"]) for r in records}
     server, filler = Server(args), load_filler(args.filler, args.cache)
     plans = [plan_of(tokens, args) for tokens in args.contexts]
-    total = sum(p.documents * (p.facts + p.links + p.absent) for p in plans) - len(done)
+    total = sum(p.documents * (p.facts + p.links + p.absent) for p in plans)
+    total -= sum(tokens in args.contexts for tokens, _, _ in done)
     bar = ProgressBar(max(total, 1))
     with path.open("a", encoding="utf-8") as file:
         def keep(record):
