@@ -21,6 +21,7 @@
 #include "server/admin/prometheus.h"
 #include "server/auth.h"
 #include "server/banner.h"
+#include "server/bundled_model.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http/http_server.h"
 #include "server/inference_service.h"
@@ -71,15 +72,6 @@ void set_up_log(const std::string& level) {
   logger->set_level(spdlog::level::from_str(level));
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
-}
-
-std::filesystem::path bundled_model() {
-  std::error_code ignored;
-  const auto binary = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  const std::filesystem::path in_source_tree = QUIRE_BUNDLED_MODEL;
-  const auto installed =
-      binary.parent_path().parent_path() / "share/quire" / in_source_tree.filename();
-  return std::filesystem::exists(installed, ignored) ? installed : in_source_tree;
 }
 
 /// Everything that serves, built in the order of its dependencies and taken down in reverse.

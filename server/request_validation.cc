@@ -1,10 +1,11 @@
 #include "server/request_validation.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <string>
 #include <string_view>
+
+#include "engine/text/utf8.h"
 
 namespace quire {
 namespace {
@@ -18,17 +19,6 @@ constexpr int64_t kMaxPriority = 1'000'000;
 constexpr int64_t kMaxTopLogprobs = 20;
 constexpr double kMaxTimeoutSeconds = 7 * 86400;
 constexpr size_t kMaxQuotedBytes = 256;  // of a model's name in a complaint
-constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
-                                                    "tool"};
-
-/// The start of what a client sent, short enough for an error message in a header; ends between
-/// characters.
-std::string shortened(const std::string& text) {
-  if (text.size() <= kMaxQuotedBytes) return text;
-  size_t end = kMaxQuotedBytes;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return text.substr(0, end) + "…";
-}
 
 std::string number_text(double value) {
   if (std::isnan(value)) return "NaN";
@@ -78,7 +68,7 @@ class Checker {
 void check_messages(Checker& check, const std::vector<ChatMessage>& messages) {
   check.that(!messages.empty(), "messages", "messages must hold at least one message");
   for (size_t i = 0; i < messages.size(); ++i) {
-    if (std::ranges::find(kRoles, messages[i].role) != kRoles.end()) continue;
+    if (is_chat_role(messages[i].role)) continue;
     const std::string param = "messages[" + std::to_string(i) + "].role";
     check.that(false, param.c_str(), param + " must be system, developer, user, assistant or tool");
     return;
@@ -147,8 +137,9 @@ Status check_served(const ServiceConfig& config, const std::string& model) {
       model.empty() || model == config.model_name ||
       std::ranges::find(config.model_aliases, model) != config.model_aliases.end();
   if (is_served) return {};
-  return Status(StatusCode::kNotFound, "the model '" + shortened(model) + "' does not exist",
-                "model", "model_not_found");
+  return Status(StatusCode::kNotFound,
+                "the model '" + shortened(model, kMaxQuotedBytes) + "' does not exist", "model",
+                "model_not_found");
 }
 
 int64_t num_choices(const GenerateRequest& request) {

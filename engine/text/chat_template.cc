@@ -7,6 +7,7 @@
 #include "engine/text/jinja/characters.h"
 #include "engine/text/jinja/json_value.h"
 #include "engine/text/jinja/template.h"
+#include "engine/text/utf8.h"
 #include "models/model_config.h"
 
 namespace quire {
@@ -32,21 +33,6 @@ constexpr std::string_view kFinalTag = "CONTINUE_FINAL_MESSAGE_TAG ";
 constexpr std::array<std::string_view, 4> kOwnNames = {"messages", "tools", "documents",
                                                        "add_generation_prompt"};
 
-/// Roles that templates write into control tokens; they are the same in every model.
-bool is_known_role(std::string_view role) {
-  constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
-                                                      "tool"};
-  return std::ranges::find(kRoles, role) != kRoles.end();
-}
-
-/// The start of a complaint, cut between characters.
-std::string shortened(std::string text) {
-  if (text.size() <= kMaxComplaintBytes) return text;
-  size_t end = kMaxComplaintBytes;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return text.substr(0, end) + "…";
-}
-
 /// A field of the request that is not what it must be.
 struct BadField {
   Status status;
@@ -60,7 +46,7 @@ Value read_json(const std::string& text, const std::string& param) {
   try {
     return value_of_json(text, Origin::kRequest);
   } catch (const jinja::Error& error) {
-    refuse(param, shortened(std::string("cannot be read: ") + error.what()));
+    refuse(param, shortened(std::string("cannot be read: ") + error.what(), kMaxComplaintBytes));
   }
 }
 
@@ -108,7 +94,7 @@ Value message_value(const ChatMessage& message, const std::string& param, const 
   const std::string role = is_system ? "system" : message.role;
   Dict dict;
   dict.set(Value::of_text("role"),
-           is_known_role(role) ? Value::of_text(role) : Value(MarkedText::of_user(role)));
+           is_chat_role(role) ? Value::of_text(role) : Value(MarkedText::of_user(role)));
   dict.set(Value::of_text("content"), MarkedText::of_user(message.content + std::string(tail)));
   if (message.more_json.empty()) return std::make_shared<const Dict>(std::move(dict));
   const Value more = read_json(message.more_json, param);
@@ -200,6 +186,12 @@ MarkedText cut_at_tag(const MarkedText& prompt) {
 
 }  // namespace
 
+bool is_chat_role(std::string_view role) {
+  constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
+                                                      "tool"};
+  return std::ranges::find(kRoles, role) != kRoles.end();
+}
+
 struct ChatTemplate::Entry {
   jinja::Template parsed;
   Vocabulary known;
@@ -255,7 +247,8 @@ Result<MarkedText> ChatTemplate::render(const std::vector<ChatMessage>& messages
   } catch (const jinja::Error& error) {
     return invalid_argument(
         shortened(std::string("the model's chat template cannot render this conversation: ") +
-                  error.what()),
+                      error.what(),
+                  kMaxComplaintBytes),
         "messages");
   } catch (const std::exception& error) {
     return Status(StatusCode::kInternal,

@@ -13,8 +13,12 @@
 
 namespace quire {
 
+/// Whether a message may have this role: system, developer, user, assistant, tool. They are the
+/// same in every model, and templates write them into control tokens.
+bool is_chat_role(std::string_view role);
+
 struct ChatMessage {
-  std::string role;  // system, developer, user, assistant, tool
+  std::string role;  // is_chat_role, or text that becomes no control token
   std::string content;
   /// What else the message has, as the JSON text of an object: tool_calls, tool_call_id, name, ….
   /// Empty = nothing.

@@ -224,14 +224,6 @@ class SentencePieceTokenizer::PartEncoder {
   std::unordered_map<std::string_view, std::pair<size_t, size_t>> places_;
 };
 
-/// The memory that a call works with. One that is full makes room for a new one, so that no odd
-/// text slows down all that come after it; calls that still read it keep it.
-std::shared_ptr<WordMemory> SentencePieceTokenizer::current_memory() const {
-  const std::lock_guard lock(memory_mutex_);
-  if (!memory_ || memory_->is_full()) memory_ = std::make_shared<WordMemory>();
-  return memory_;
-}
-
 std::vector<std::string_view> SentencePieceTokenizer::cut_into_parts(std::string_view text) const {
   std::vector<std::string_view> parts;
   const size_t part_bytes =
@@ -251,7 +243,7 @@ std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text) const
   if (!is_valid_utf8(text)) return encode(replace_invalid_utf8(text));
   if (!may_cut_) return encode_in_one_call(text);
   const std::vector<std::string_view> parts = cut_into_parts(text);
-  const std::shared_ptr<WordMemory> memory = current_memory();
+  const std::shared_ptr<WordMemory> memory = memory_.get();
   std::vector<std::vector<TokenId>> ids(parts.size());
   {
     std::vector<std::jthread> threads;

@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -66,7 +65,6 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::vector<std::string_view> cut_into_parts(std::string_view text) const;
   size_t find_cut(std::string_view text, size_t from, size_t* cut_end) const;
   void encode_call(std::string_view text, std::vector<TokenId>& out) const;
-  std::shared_ptr<WordMemory> current_memory() const;
 
   struct Piece {
     std::string name;   // as the model spells it
@@ -81,10 +79,9 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::unordered_map<std::string, TokenId> special_tokens_;
   std::vector<std::vector<TokenId>> spelled_;  // of special tokens: their name as ordinary text
   std::optional<TokenId> bos_;
-  mutable std::mutex memory_mutex_;             // of the pointer alone
-  mutable std::shared_ptr<WordMemory> memory_;  // null until the first text
-  bool may_cut_ = false;                        // at single spaces
-  bool may_cut_at_runs_ = false;                // at any run of white space
+  mutable CurrentWordMemory memory_;
+  bool may_cut_ = false;          // at single spaces
+  bool may_cut_at_runs_ = false;  // at any run of white space
 };
 
 }  // namespace quire

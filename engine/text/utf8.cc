@@ -61,6 +61,18 @@ bool is_valid_utf8(std::string_view bytes) {
   }
 }
 
+size_t begin_of_last_character(std::string_view text) {
+  size_t begin = text.size() - 1;
+  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) --begin;
+  return begin;
+}
+
+std::string shortened(std::string_view text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return std::string(text);
+  const size_t end = begin_of_last_character(text.substr(0, max_bytes + 1));
+  return std::string(text.substr(0, end)) + "…";
+}
+
 std::string replace_invalid_utf8(std::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());

@@ -26,6 +26,13 @@ Utf8Prefix classify_utf8(std::string_view bytes);
 
 bool is_valid_utf8(std::string_view bytes);
 
+/// Where the character that `text` ends with begins. REQUIRES: text is not empty.
+size_t begin_of_last_character(std::string_view text);
+
+/// The start of a text for an error message: at most `max_bytes` of it, cut between characters, and
+/// an ellipsis where something is missing.
+std::string shortened(std::string_view text, size_t max_bytes);
+
 /// Every byte that belongs to no character becomes U+FFFD.
 std::string replace_invalid_utf8(std::string_view bytes);
 

@@ -47,4 +47,10 @@ bool WordMemory::remember(std::string_view word, std::span<const TokenId> ids) {
   return false;
 }
 
+std::shared_ptr<WordMemory> CurrentWordMemory::get() {
+  const std::lock_guard lock(mutex_);
+  if (!memory_ || memory_->is_full()) memory_ = std::make_shared<WordMemory>();
+  return memory_;
+}
+
 }  // namespace quire

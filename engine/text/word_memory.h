@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string_view>
 
@@ -49,6 +50,18 @@ class WordMemory {
 
   std::unique_ptr<Slot[]> slots_;
   std::atomic<size_t> num_words_{0};
+};
+
+/// The memory of a tokenizer's texts. Thread-safe.
+class CurrentWordMemory {
+ public:
+  /// The memory that a call works with, and keeps as long as it takes. One that is full makes room
+  /// for a new one, so that no odd text fills it for good.
+  std::shared_ptr<WordMemory> get();
+
+ private:
+  std::mutex mutex_;                    // of the pointer alone
+  std::shared_ptr<WordMemory> memory_;  // null until the first text
 };
 
 }  // namespace quire

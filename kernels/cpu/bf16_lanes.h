@@ -1,16 +1,11 @@
 #pragma once
 
 #include "kernels/cpu/simd_rows.h"
+#include "kernels/cpu/x86_intrinsics.h"
 
 // What the kernels for AVX512_BF16 have in common: registers of 16 f32, or of 16 pairs of bf16.
 
 #if defined(__x86_64__)
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12's own intrinsics start from a register that is undefined on purpose.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
 #define QUIRE_BF16_DOT __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
 
 namespace quire::cpu::bf16_lanes {

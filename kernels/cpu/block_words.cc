@@ -1,15 +1,7 @@
 #include "kernels/cpu/block_words.h"
 
 #include "kernels/check.h"
-
-#if defined(__x86_64__)
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12's own intrinsics start from a register that is undefined on purpose.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#endif
+#include "kernels/cpu/x86_intrinsics.h"
 
 // Products and differences are rounded one by one, as the formats define their numbers: this file
 // is compiled with -ffp-contract=off.

@@ -7,14 +7,9 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/simd_rows.h"
+#include "kernels/cpu/x86_intrinsics.h"
 
 #if defined(__x86_64__)
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12's own intrinsics start from a register that is undefined on purpose.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
 #define QUIRE_INT8_DOT __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #endif
 

@@ -4,15 +4,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
-
-#if defined(__x86_64__)
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12's own intrinsics start from a register that is undefined on purpose.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#endif
+#include "kernels/cpu/x86_intrinsics.h"
 
 namespace quire::cpu::panel_dot {
 namespace {

@@ -8,6 +8,7 @@ import dataclasses
 import random
 import re
 import zlib
+from collections.abc import Callable
 
 from phrasings import (
     ASKED,
@@ -245,6 +246,14 @@ def near_name(rng: random.Random, other: str, split: str) -> str:
             return title.capitalize()
 
 
+def renamed(who: str, rename: Callable[[str], str]) -> str:
+    """An entity with another name: its first capitalised word."""
+    parts = who.split()
+    at = next(i for i, part in enumerate(parts) if part[0].isupper())
+    parts[at] = rename(parts[at])
+    return " ".join(parts)
+
+
 def entity(
     rng: random.Random, split: str, places: list[str], title: str | None = None
 ) -> str:
@@ -311,10 +320,8 @@ def make_facts(rng: random.Random, count: int, split: str) -> list[Fact]:
         elif kind < 0.2 and " " in other.entity:  # the same name, another place
             who = entity(rng, split, [], next(w for w in other.entity.split() if w[0].isupper()))
         elif kind < 0.4:  # nearly the same name, the same attribute and place
-            parts = other.entity.split()
-            at = next(i for i, word in enumerate(parts) if word[0].isupper())
-            parts[at] = near_name(rng, parts[at], split)
-            who, what = " ".join(parts), other.attribute
+            who = renamed(other.entity, lambda title: near_name(rng, title, split))
+            what = other.attribute
         else:
             who = entity(rng, split, where_pool)
         if (who.lower(), what) not in seen:
@@ -347,13 +354,12 @@ def make_rival(rng: random.Random, known: list[Fact], split: str) -> Fact:
     """What no fact says (the caller looks whether one does), although all of its parts are told."""
     other, more = rng.choice(known), rng.choice(known)
     kind, parts = rng.random(), other.entity.split()
-    at = next(i for i, part in enumerate(parts) if part[0].isupper())
     if kind < 0.3:  # the entity has another attribute
         return dataclasses.replace(other, attribute=more.attribute, value=ABSENT)
     if kind < 0.5 and len(parts) > 1:  # the name belongs to another place
-        parts[-1] = more.entity.split()[-1]
+        who = " ".join([*parts[:-1], more.entity.split()[-1]])
     elif kind < 0.75:  # the name is nearly the same
-        parts[at] = near_name(rng, parts[at], split)
+        who = renamed(other.entity, lambda title: near_name(rng, title, split))
     else:
-        parts[at] = name(rng, split)
-    return Fact(other.attribute, " ".join(parts), ABSENT)
+        who = renamed(other.entity, lambda _: name(rng, split))
+    return Fact(other.attribute, who, ABSENT)

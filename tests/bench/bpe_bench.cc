@@ -8,8 +8,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -18,6 +16,7 @@
 #include "engine/text/bpe/bpe_tokenizer.h"
 #include "engine/text/bpe/tokenizer_json.h"
 #include "models/strict_json.h"
+#include "tests/bench/bench_text.h"
 
 namespace quire {
 namespace {
@@ -40,24 +39,14 @@ std::unique_ptr<BpeTokenizer> make_tokenizer() {
                                         "tokenizer.json");
 }
 
-/// kTextBytes of the file. A number stands between two readings, so that they are not the same.
-std::string long_text(const char* variable, const char* otherwise) {
-  const char* named = std::getenv(variable);
-  std::ifstream file(named != nullptr ? named : otherwise);
-  const std::string once{std::istreambuf_iterator<char>(file), {}};
-  std::string text;
-  for (int round = 0; !once.empty() && text.size() < kTextBytes; ++round) {
-    text += std::to_string(round) + ' ' + once;
-  }
-  text.resize(std::min(text.size(), kTextBytes));
-  return text;
-}
-
 std::string prose() {
-  return long_text("QUIRE_BENCH_TEXT", "/usr/lib/python3.11/pydoc_data/topics.py");
+  return bench::bench_text("QUIRE_BENCH_TEXT", "/usr/lib/python3.11/pydoc_data/topics.py",
+                           kTextBytes);
 }
 
-std::string code() { return long_text("QUIRE_BENCH_CODE", "/usr/lib/python3.11/typing.py"); }
+std::string code() {
+  return bench::bench_text("QUIRE_BENCH_CODE", "/usr/lib/python3.11/typing.py", kTextBytes);
+}
 
 std::string one_letter() { return std::string(kTextBytes, 'e'); }
 

@@ -3,30 +3,19 @@
 
 #include <benchmark/benchmark.h>
 
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <string>
 
 #include "engine/text/sentencepiece_tokenizer.h"
+#include "tests/bench/bench_text.h"
 
 namespace quire {
 namespace {
 
 constexpr size_t kTextBytes = 4 << 20;
 
-/// `kTextBytes` of the file. It is read again and again if it is shorter; a number between two
-/// readings keeps them from being the same bytes.
 std::string long_text() {
-  const char* named = std::getenv("QUIRE_BENCH_TEXT");
-  std::ifstream file(named != nullptr ? named : "/usr/lib/python3.11/pydoc_data/topics.py");
-  const std::string once{std::istreambuf_iterator<char>(file), {}};
-  std::string text;
-  for (int round = 0; !once.empty() && text.size() < kTextBytes; ++round) {
-    text += std::to_string(round) + ' ' + once;
-  }
-  text.resize(std::min(text.size(), kTextBytes));
-  return text;
+  return bench::bench_text("QUIRE_BENCH_TEXT", "/usr/lib/python3.11/pydoc_data/topics.py",
+                           kTextBytes);
 }
 
 const std::filesystem::path kModelFile = QUIRE_BUNDLED_MODEL "/tokenizer.model";

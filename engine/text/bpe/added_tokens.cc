@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/text/bpe/text_normalizer.h"
+#include "engine/text/utf8.h"
 
 namespace quire {
 namespace {
@@ -29,9 +30,7 @@ bool starts_with_word(std::string_view text) {
 
 bool ends_with_word(std::string_view text) {
   if (text.empty()) return false;
-  size_t start = text.size() - 1;
-  while (start > 0 && (text[start] & 0xC0) == 0x80) --start;
-  return starts_with_word(text.substr(start));
+  return starts_with_word(text.substr(begin_of_last_character(text)));
 }
 
 }  // namespace

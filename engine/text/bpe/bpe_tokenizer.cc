@@ -170,13 +170,6 @@ class BpeTokenizer::PieceEncoder final : public PreTokenizer::Sink {
   size_t num_pieces_ = 0;
 };
 
-/// As in SentencePieceTokenizer: a memory that is full makes room for a new one.
-std::shared_ptr<WordMemory> BpeTokenizer::current_memory() const {
-  const std::lock_guard lock(memory_mutex_);
-  if (!memory_ || memory_->is_full()) memory_ = std::make_shared<WordMemory>();
-  return memory_;
-}
-
 void BpeTokenizer::encode_pieces(std::string_view text, bool starts_prompt,
                                  PieceEncoder& encoder) const {
   const auto on_token = [&](TokenId token) { encoder.on_token(token); };
@@ -196,7 +189,7 @@ void BpeTokenizer::encode_pieces(std::string_view text, bool starts_prompt,
 
 std::vector<TokenId> BpeTokenizer::encode_part(std::string_view text, bool starts_prompt) const {
   if (!is_valid_utf8(text)) return encode_part(replace_invalid_utf8(text), starts_prompt);
-  const std::shared_ptr<WordMemory> memory = current_memory();
+  const std::shared_ptr<WordMemory> memory = memory_.get();
   PieceEncoder encoder(*this, *memory, text.size());
   encode_pieces(text, starts_prompt, encoder);
   return encoder.take_ids();

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -98,7 +97,6 @@ class BpeTokenizer final : public Tokenizer {
   const Piece& piece_of(TokenId token) const;
   std::vector<TokenId> encode_part(std::string_view text, bool starts_prompt) const;
   void encode_pieces(std::string_view text, bool starts_prompt, PieceEncoder& encoder) const;
-  std::shared_ptr<WordMemory> current_memory() const;
 
   TextNormalizer normalizer_;
   PreTokenizer pre_tokenizer_;
@@ -110,8 +108,7 @@ class BpeTokenizer final : public Tokenizer {
   std::unordered_map<std::string, TokenId> special_tokens_;
   std::optional<TokenId> bos_;
   bool drops_first_space_ = false;
-  mutable std::mutex memory_mutex_;             // of the pointer alone
-  mutable std::shared_ptr<WordMemory> memory_;  // null until the first text
+  mutable CurrentWordMemory memory_;
 };
 
 }  // namespace quire

@@ -128,8 +128,7 @@ std::string_view strip_left(std::string_view text) {
 
 std::string_view strip_right(std::string_view text) {
   while (!text.empty()) {
-    size_t start = text.size() - 1;
-    while (start > 0 && (text[start] & 0xC0) == 0x80) --start;
+    const size_t start = begin_of_last_character(text);
     if (!is_white_space(static_cast<char32_t>(first_character(text.substr(start))))) break;
     text = text.substr(0, start);
   }

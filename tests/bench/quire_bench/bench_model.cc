@@ -9,11 +9,11 @@
 #include <utility>
 
 #include "kernels/backend_registry.h"
+#include "server/bundled_model.h"
 #include "server/machine_memory.h"
 #include "tests/bench/quire_bench/random_table.h"
 #include "tests/bench/quire_bench/shapes.h"
 #include "tests/models/model_folder.h"
-#include "tests/support/bundled_model.h"
 
 namespace quire::bench {
 namespace {
@@ -61,7 +61,7 @@ BenchModel::BenchModel(const BenchOptions& options)
       backend_(make_backend(options.backend, {.num_threads = options.num_threads})) {
   const bool is_folder = !options.model.empty() || options.shape == "bundled";
   if (is_folder) {
-    const auto folder = options.model.empty() ? test::bundled_model() : options.model;
+    const auto folder = options.model.empty() ? bundled_model() : options.model;
     moba_ = chosen_moba(load_model_config(folder), options);
     model_ = load_model(folder, backend_, &moba_, options.weights);
   } else {

@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <exception>
 
+#include "server/bundled_model.h"
 #include "tests/eval/quire_eval/recall.h"
-#include "tests/support/bundled_model.h"
 
 namespace quire::eval {
 namespace {
@@ -56,7 +56,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kFailure;
   }
-  if (options.model.empty()) options.model = test::bundled_model();
+  if (options.model.empty()) options.model = bundled_model();
   if (options.num_threads == 0) options.num_threads = omp_get_num_procs();
   const RecallReport report = measure_recall(options);
   const std::string text =

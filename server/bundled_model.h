@@ -2,9 +2,9 @@
 
 #include <filesystem>
 
-namespace quire::test {
+namespace quire {
 
 /// The folder of the model that comes with this binary: of its installation, else of the sources.
 std::filesystem::path bundled_model();
 
-}  // namespace quire::test
+}  // namespace quire

@@ -1,8 +1,8 @@
-#include "tests/support/bundled_model.h"
+#include "server/bundled_model.h"
 
 #include <system_error>
 
-namespace quire::test {
+namespace quire {
 
 std::filesystem::path bundled_model() {
   std::error_code ignored;
@@ -13,4 +13,4 @@ std::filesystem::path bundled_model() {
   return std::filesystem::exists(installed, ignored) ? installed : in_source_tree;
 }
 
-}  // namespace quire::test
+}  // namespace quire
