@@ -76,6 +76,7 @@ std::string LlamaWeights::types() const {
   const auto add = [&text](const std::string& type) { text += (text.empty() ? "" : ", ") + type; };
   for (const std::string& type : kept_types_) add(type);
   for (const std::string& type : widened_types_) add(type == "BF16" ? "bf16" : type + " as bf16");
+  if (is_fp8()) text += " (activations are not quantised)";
   return text;
 }
 
@@ -97,6 +98,10 @@ LlamaWeights::LlamaWeights(const ModelConfig& config, std::unique_ptr<WeightStor
     if (is_long && done * kNumReports / all > index * kNumReports / all) {
       log("weights: " + std::to_string(done) + " of " + std::to_string(all) + " layers");
     }
+  }
+  if (is_fp8()) {
+    log("weights: stored as F8_E4M3, bf16 here: each number times its scale, rounded once (to "
+        "nearest, ties to even)");
   }
   if (const std::string stored = store_->rounded_dtypes(); !stored.empty()) {
     log("weights: stored as " + stored +

@@ -55,6 +55,7 @@ class LlamaWeights {
     int64_t num_columns;
   };
 
+  bool is_fp8() const { return widened_types_.contains("F8_E4M3"); }
   void load_embedding_and_head();
   void load_layer(int32_t index);
   void load_attention(const std::string& prefix, LlamaLayer& layer);

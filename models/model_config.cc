@@ -153,6 +153,7 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view sour
   config.architecture = parse_architecture(fields, source_name);
   parse_dimensions(fields, config);
   refuse_foreign_mathematics(fields, config);
+  config.fp8 = parse_fp8_scheme(fields, source_name);
   config.rms_norm_eps = static_cast<float>(fields.number("rms_norm_eps", {1e-12, 0.1}));
   config.max_position_embeddings = fields.integer("max_position_embeddings", kMaxPositions);
   config.rope = parse_rope(fields, source_name, config);

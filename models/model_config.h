@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/selection_schedule.h"
+#include "models/fp8_config.h"
 #include "models/rope.h"
 
 namespace quire {
@@ -60,6 +61,7 @@ struct ModelConfig {
   bool has_fused_projections = false;  // stored as qkv_proj and gate_up_proj (Phi-3)
   int32_t sliding_window = 0;          // tokens that windowed layers see, the own included; 0: all
   std::vector<int32_t> windowed_layers = {};  // ascending; none without a window
+  std::optional<Fp8Scheme> fp8 = {};          // absent: no matrix is stored so
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
   std::optional<MobaConfig> moba;  // absent: the weights were not trained for it

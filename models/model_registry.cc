@@ -47,8 +47,8 @@ std::unique_ptr<Model> load_model(const std::filesystem::path& model, Backend& b
                     "that many tokens need none: --max-model-len)");
   }
   const Architecture& architecture = find_architecture(config.architecture, model.string());
-  return architecture.make(std::move(config), std::make_unique<WeightStore>(model), format, backend,
-                           options);
+  auto weights = std::make_unique<WeightStore>(model, config.fp8);
+  return architecture.make(std::move(config), std::move(weights), format, backend, options);
 }
 
 }  // namespace quire

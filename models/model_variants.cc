@@ -76,7 +76,6 @@ const std::vector<FixedField>& fixed_fields() {
       {"qk_norm", false},
       {"qk_layernorm", false},
       {"clip_qkv", nullptr},
-      {"quantization_config", nullptr},
       {"rope_interleaved", false},
       {"use_mrope", false},
       {"attention_chunk_size", nullptr},

@@ -4,13 +4,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <system_error>
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/quant/block_format.h"
 #include "models/strict_json.h"
 #include "models/weights/find_gguf.h"
+#include "models/weights/fp8_matrix.h"
 #include "models/weights/rounding.h"
 
 namespace quire {
@@ -21,6 +24,8 @@ using Json = nlohmann::json;
 constexpr size_t kMaxIndexBytes = 100'000'000;
 constexpr int kMaxIndexDepth = 8;
 constexpr std::string_view kSuffix = ".safetensors";
+constexpr std::string_view kFp8 = "F8_E4M3";
+constexpr std::string_view kWeightSuffix = ".weight";
 
 /// The name a dtype has in a safetensors header.
 std::string_view stored_name(DType dtype) {
@@ -45,6 +50,18 @@ bool is_rounded(std::string_view stored, DType wanted) {
   return wanted == DType::kBF16 && (stored == "F16" || stored == "F32");
 }
 
+/// Number `index` of a tensor of scales; nothing for a dtype that scales do not have.
+std::optional<float> read_scale(const SafetensorsEntry& scales, size_t index) {
+  const auto read = [&](auto number) {
+    std::memcpy(&number, scales.data.data() + index * sizeof number, sizeof number);
+    return number;
+  };
+  if (scales.dtype == "F32") return read(float{});
+  if (scales.dtype == "BF16") return to_float(read(BFloat16{}));
+  if (scales.dtype == "F16") return float16_to_float(read(uint16_t{}));
+  return std::nullopt;
+}
+
 /// Takes the whole pages of a mapped range out of memory. Whoever reads them again gets them from
 /// the file again.
 void give_back_pages(std::span<const std::byte> mapped) {
@@ -63,7 +80,8 @@ bool is_plain_file_name(std::string_view name) {
 
 }  // namespace
 
-WeightStore::WeightStore(const std::filesystem::path& model) : model_dir_(model) {
+WeightStore::WeightStore(const std::filesystem::path& model, std::optional<Fp8Scheme> fp8)
+    : model_dir_(model), fp8_(std::move(fp8)) {
   if (const auto gguf = find_gguf(model)) {
     gguf_ = std::make_unique<GgufWeights>(*gguf);
     return;
@@ -142,15 +160,105 @@ ConstTensorView WeightStore::get(std::string_view name, DType dtype,
   const auto& [file, entry] = it->second;
   const bool same_shape =
       std::equal(shape.begin(), shape.end(), entry->shape.begin(), entry->shape.end());
-  if (!same_shape || (entry->dtype != stored_name(dtype) && !is_rounded(entry->dtype, dtype))) {
+  const bool widens = dtype == DType::kBF16 && is_fp8(it->first, it->second);
+  if (!same_shape ||
+      (entry->dtype != stored_name(dtype) && !is_rounded(entry->dtype, dtype) && !widens)) {
     throw LoadError(file->path().string() + ": tensor '" + std::string(name) + "': expected " +
                     std::string(stored_name(dtype)) + " " + describe_shape(shape) + ", actual " +
                     entry->dtype + " " + describe_shape(entry->shape));
   }
   ConstTensorView view = make_view(static_cast<const BFloat16*>(nullptr), shape);
   view.dtype = dtype;
-  view.data = lend(it->second, dtype);
+  view.data = widens ? lend_fp8(it->first, it->second) : lend(it->second, dtype);
   return view;
+}
+
+/// Whether a tensor is a matrix in FP8. Throws LoadError if the folder contradicts itself there.
+bool WeightStore::is_fp8(std::string_view name, const Location& location) const {
+  if (!fp8_ || !name.ends_with(kWeightSuffix)) return false;
+  const auto fail = [&](const std::string& what) {
+    throw LoadError(location.file->path().string() + ": tensor '" + std::string(name) +
+                    "': " + what);
+  };
+  const SafetensorsEntry& entry = *location.entry;
+  const std::string scales = scales_of(name);
+  if (entry.dtype != kFp8 || entry.shape.size() != 2) {
+    if (scales.empty()) return false;
+    fail("expected a matrix in F8_E4M3, as there is a '" + scales + "', actual " + entry.dtype +
+         " " + describe_shape(entry.shape));
+  }
+  if (fp8_->plain_modules.contains(name.substr(0, name.size() - kWeightSuffix.size()))) {
+    fail("expected BF16, as quantization_config says that it is not quantised, actual F8_E4M3");
+  }
+  if (const std::string zero = std::string(name) + "_zero_point"; tensors_.contains(zero)) {
+    fail("expected no '" + zero + "', as quantization_config says \"symmetric\": true");
+  }
+  if (scales.empty())
+    fail("missing tensor '" + std::string(name) + fp8_->scale_suffixes.front() + "'");
+  return true;
+}
+
+/// The name of the tensor with a matrix's scales; empty if there is none.
+std::string WeightStore::scales_of(std::string_view name) const {
+  std::string found;
+  for (const std::string& suffix : fp8_->scale_suffixes) {
+    const std::string scales = std::string(name) + suffix;
+    if (!tensors_.contains(scales)) continue;
+    if (!found.empty()) {
+      throw LoadError(model_dir_.string() + ": expected one tensor of scales, actual '" + found +
+                      "' and '" + scales + "'");
+    }
+    found = scales;
+  }
+  return found;
+}
+
+/// `shape` is that of a tensor with one scale for each tile. A single one may be a scalar.
+std::vector<float> WeightStore::read_scales(std::string_view name,
+                                            const std::vector<int64_t>& shape) const {
+  const auto& [file, entry] = tensors_.find(name)->second;
+  const auto fail = [&, file = file](const std::string& expected, const std::string& actual) {
+    throw LoadError(file->path().string() + ": tensor '" + std::string(name) + "': expected " +
+                    expected + ", actual " + actual);
+  };
+  const bool is_single = shape == std::vector<int64_t>{1};
+  if (entry->shape != shape && !(is_single && entry->shape.empty())) {
+    fail(describe_shape(shape) + (is_single ? " or []" : ""),
+         entry->dtype + " " + describe_shape(entry->shape));
+  }
+  size_t count = 1;
+  for (const int64_t extent : shape) count *= static_cast<size_t>(extent);
+  std::vector<float> scales(count);
+  for (size_t i = 0; i < count; ++i) {
+    const auto scale = read_scale(*entry, i);
+    if (!scale) fail("F32, BF16 or F16", entry->dtype);
+    if (!std::isfinite(*scale) || *scale < 0) {
+      fail("finite scales that are not negative", std::to_string(*scale));
+    }
+    scales[i] = *scale;
+  }
+  return scales;
+}
+
+/// The numbers of a matrix in FP8, times their scales, in memory of our own.
+const void* WeightStore::lend_fp8(std::string_view name, const Location& location) {
+  const SafetensorsEntry& entry = *location.entry;
+  Fp8Matrix matrix{.codes = entry.data, .num_rows = entry.shape[0], .num_columns = entry.shape[1]};
+  matrix.tile_rows = fp8_->scale_rows > 0 ? fp8_->scale_rows : matrix.num_rows;
+  matrix.tile_columns = fp8_->scale_columns > 0 ? fp8_->scale_columns : matrix.num_columns;
+  const auto num_tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
+  std::vector<int64_t> shape{num_tiles(matrix.num_rows, matrix.tile_rows),
+                             num_tiles(matrix.num_columns, matrix.tile_columns)};
+  if (fp8_->scale_rows == 0) shape = {1};
+  const std::vector<float> scales = read_scales(scales_of(name), shape);
+  matrix.scales = scales;
+  Loan loan;
+  loan.copy.resize((entry.data.size() * sizeof(BFloat16) + sizeof(int64_t) - 1) / sizeof(int64_t));
+  void* copy = loan.copy.data();
+  widen_fp8(matrix, static_cast<BFloat16*>(copy));
+  give_back_pages(entry.data);
+  loans_.emplace(copy, std::move(loan));
+  return copy;
 }
 
 /// The tensor's data in the mapped file, unless it is stored as another dtype or at an odd address

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/tensor.h"
+#include "models/fp8_config.h"
 #include "models/weights/gguf_weights.h"
 #include "models/weights/safetensors.h"
 
@@ -24,9 +25,9 @@ namespace quire {
 /// thread.
 class WeightStore {
  public:
-  /// Maps every file of the folder (or the GGUF file itself) and checks every header. Throws
-  /// LoadError.
-  explicit WeightStore(const std::filesystem::path& model);
+  /// Maps every file of the folder (or the GGUF file itself) and checks every header. `fp8` is how
+  /// the folder's config.json says that matrices are stored. Throws LoadError.
+  explicit WeightStore(const std::filesystem::path& model, std::optional<Fp8Scheme> fp8 = {});
 
   bool contains(std::string_view name) const;
 
@@ -34,9 +35,9 @@ class WeightStore {
   int64_t stored_bytes() const;
 
   /// A contiguous view in host memory, aligned to its element. What is stored as F16 or F32 and
-  /// wanted as bf16 (or in a GGUF's blocks) is rounded to the nearest, ties to even, into memory of
-  /// the store's own. Throws
-  /// LoadError naming the tensor, its file, and the expected and actual dtype and shape.
+  /// wanted as bf16 (or in a GGUF's blocks, or a matrix in F8_E4M3, times its scales) is rounded to
+  /// the nearest, ties to even, into memory of the store's own. Throws LoadError naming the tensor,
+  /// its file, and the expected and actual dtype and shape.
   ConstTensorView get(std::string_view name, DType dtype, std::initializer_list<int64_t> shape);
 
   /// The matrix in the blocks of a GGUF, if it is stored so. Throws LoadError as `get` does. Valid
@@ -71,8 +72,13 @@ class WeightStore {
 
   void load_shards(const std::filesystem::path& model_dir, const std::filesystem::path& index_path);
   const void* lend(const Location& location, DType dtype);
+  const void* lend_fp8(std::string_view name, const Location& location);
+  bool is_fp8(std::string_view name, const Location& location) const;
+  std::string scales_of(std::string_view name) const;
+  std::vector<float> read_scales(std::string_view name, const std::vector<int64_t>& shape) const;
 
   std::filesystem::path model_dir_;
+  std::optional<Fp8Scheme> fp8_;
   std::unique_ptr<GgufWeights> gguf_;  // then there is nothing else
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, Location, std::less<>> tensors_;

@@ -12,6 +12,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto config = quire::parse_model_config(
         std::string_view(reinterpret_cast<const char*>(data), size), "fuzz");
     if (config.group_size() < 1 || config.head_dim % 2 != 0) std::abort();
+    if (config.fp8 && (config.fp8->scale_suffixes.empty() || config.fp8->scale_rows < 0 ||
+                       config.fp8->scale_columns < 0)) {
+      std::abort();
+    }
     for (const int32_t max_model_len : {1, config.max_position_embeddings, INT32_MAX}) {
       const auto rope = quire::rope_frequencies(config, max_model_len);
       if (rope.inv_freq.size() != static_cast<size_t>(config.rope.rotary_dim / 2)) std::abort();

@@ -1,24 +1,17 @@
 #include <catch2/catch.hpp>
 #include <vector>
 
-#include "kernels/cpu/panel_dot.h"
 #include "tests/support/backends.h"
 #include "tests/support/compare.h"
 #include "tests/support/device_tensor.h"
 #include "tests/support/random_tensors.h"
+#include "tests/support/without_panel_dots.h"
 
 // The products of the cpu backend as a CPU without AVX512_BF16 and AVX512_VNNI computes them. The
 // other tests run with what this CPU has.
 
 namespace quire::test {
 namespace {
-
-/// Without the instructions; they are back in use afterwards.
-class WithoutDots {
- public:
-  WithoutDots() { cpu::panel_dot::use(false); }
-  ~WithoutDots() { cpu::panel_dot::use(true); }
-};
 
 constexpr int64_t kRows = 21, kColumns = 70, kDepth = 331;
 
@@ -43,7 +36,7 @@ std::vector<float> product(const std::string& backend_name, const Inputs& inputs
 TEST_CASE("cpu products: int8 has the same bits without AVX512_VNNI") {
   const Inputs inputs;
   const auto expected = product("reference", inputs, WeightFormat::kInt8);
-  const WithoutDots without;
+  const WithoutPanelDots without;
   REQUIRE_FALSE(cpu::panel_dot::has_int8());
   CHECK(difference(product("cpu", inputs, WeightFormat::kInt8), expected) == "");
 }
@@ -51,7 +44,7 @@ TEST_CASE("cpu products: int8 has the same bits without AVX512_VNNI") {
 TEST_CASE("cpu products: bf16 without AVX512_BF16 is right, and a row alone has the same bits") {
   const Inputs inputs;
   const auto expected = product("reference", inputs, WeightFormat::kOriginal);
-  const WithoutDots without;
+  const WithoutPanelDots without;
   REQUIRE_FALSE(cpu::panel_dot::has_bf16());
   const auto all = product("cpu", inputs, WeightFormat::kOriginal);
   // Each of kDepth products is below 25 in magnitude, and so many roundings of their sum.

@@ -14,6 +14,7 @@
 #include "tests/models/gguf_folder.h"
 #include "tests/models/model_driver.h"
 #include "tests/models/model_folder.h"
+#include "tests/support/without_panel_dots.h"
 
 namespace quire::test {
 namespace {
@@ -238,9 +239,8 @@ NamedTensor as_folder_tensor(const StoredMatrix& matrix, const std::string& bloc
   return tensor;
 }
 
-TEST_CASE("a model in blocks gives the logits of the folder with the blocks' numbers") {
-  const auto backend = GENERATE(from_range(available_backends()));
-  CAPTURE(backend);
+/// A model in blocks of random bits, and the bf16 folder with the blocks' numbers.
+void write_model_in_blocks(const TemporaryFolder& gguf, const TemporaryFolder& folder) {
   std::mt19937 random(11);
   GgufBuilder builder;
   builder.add_text("general.architecture", "llama")
@@ -265,21 +265,41 @@ TEST_CASE("a model in blocks gives the logits of the folder with the blocks' num
     builder.add_tensor(as_gguf_tensor(tensors.back(), 64).name, GgufType::kF32, {256},
                        bytes_as(GgufType::kF32, tensors.back().values));
   }
-  const TemporaryFolder gguf, folder;
   gguf.write("q.gguf", builder.bytes());
   folder.write("model.safetensors", safetensors_bytes(tensors));
   folder.write("config.json", R"({"architectures": ["LlamaForCausalLM"], "vocab_size": 24,
       "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1,
       "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
       "max_position_embeddings": 4096, "tie_word_embeddings": true})");
+}
+
+/// Of the model in blocks, where a backend keeps none.
+const std::string kWidenedTypes =
+    "Q4_0 as bf16, Q4_K as bf16, Q5_K as bf16, Q6_K as bf16, Q8_0 as bf16";
+
+TEST_CASE("a model in blocks gives the logits of the folder with the blocks' numbers") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  CAPTURE(backend);
+  const TemporaryFolder gguf, folder;
+  write_model_in_blocks(gguf, folder);
   CHECK(logits_of(gguf.path(), backend) == logits_of(folder.path(), backend));
 
   const auto machine = make_backend(backend);
   CHECK(load_model(gguf.path(), *machine)->weight_types() ==
-        (machine->keeps_blocks()
-             ? "Q4_0, Q4_K, Q5_K, Q6_K, Q8_0"
-             : "Q4_0 as bf16, Q4_K as bf16, Q5_K as bf16, Q6_K as bf16, Q8_0 as bf16"));
+        (machine->keeps_blocks() ? "Q4_0, Q4_K, Q5_K, Q6_K, Q8_0" : kWidenedTypes));
   CHECK(load_model(folder.path(), *machine)->weight_types() == "bf16");
+}
+
+TEST_CASE("a model in blocks becomes bf16 on a CPU without AVX512_BF16, with the same numbers") {
+  const TemporaryFolder gguf, folder;
+  write_model_in_blocks(gguf, folder);
+  const WithoutPanelDots without;
+  const auto backend = make_backend("cpu");
+  REQUIRE_FALSE(backend->keeps_blocks());
+  const auto model = load_model(gguf.path(), *backend);
+  CHECK(model->weight_types() == kWidenedTypes);
+  CHECK(model->weight_bytes() == load_model(folder.path(), *backend)->weight_bytes());
+  CHECK(logits_of(gguf.path(), "cpu") == logits_of(folder.path(), "cpu"));
 }
 
 /// A relative of the tiny model in a folder and as a GGUF, whose rows are in the folder's order.

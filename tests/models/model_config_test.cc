@@ -130,7 +130,6 @@ TEST_CASE("fields that would change the mathematics are refused by name") {
       {"qk_layernorm", "true"},
       {"no_rope_layers", "[1, 0]"},
       {"sliding_window", "4096"},
-      {"quantization_config", R"({"bits": 4})"},
       {"partial_rotary_factor", "0.5"},
       {"layer_types", R"(["full_attention", "sliding_attention"])"},
       {"final_logit_softcapping", "30.0"},
