@@ -19,11 +19,13 @@ cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DQUIRE_WERROR=ON -DQ
 cmake --build "$build" --target "${targets[@]}"
 
 rm -rf "$bundle"
-mkdir -p "$bundle/bin" "$bundle/lib" "$bundle/models" "$bundle/tests/gpu" "$bundle/tests/kernels"
+mkdir -p "$bundle/bin" "$bundle/lib" "$bundle/models" "$bundle/tests/gpu" "$bundle/tests/kernels" \
+  "$bundle/tests/models"
 cp "$build/tests/kernels/quire_kernels_tests" "$build/tests/models/quire_models_tests" \
   "$build/tests/bench/quire-bench" "$bundle/bin/"
 cp -r models/quire-6m "$bundle/models/"
 cp -r tests/kernels/data "$bundle/tests/kernels/"
+cp tests/models/fp8.json "$bundle/tests/models/"
 cp tests/gpu/run.sh tests/gpu/collect.py "$bundle/tests/gpu/"
 git rev-parse HEAD >"$bundle/commit"
 git diff --quiet HEAD || echo "with uncommitted changes" >>"$bundle/commit"

@@ -39,7 +39,8 @@ if wants kernels; then
 fi
 if wants golden; then
   part golden env QUIRE_TEST_BACKENDS="$device" bin/quire_models_tests --warn NoTests \
-    "every backend*,any chunking*,the golden prompts*"
+    "every backend*,any chunking*,the golden prompts*,a GGUF file gives*,a model in blocks gives*,\
+a folder in FP8 gives*"
 fi
 if wants sanitizer; then
   # The tests of the most intricate kernels; a checked kernel is a hundred times slower.

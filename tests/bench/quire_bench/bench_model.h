@@ -4,6 +4,7 @@
 #include <memory>
 #include <random>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/kv_cache/kv_storage.h"
@@ -26,6 +27,7 @@ class BenchModel {
 
   const ModelConfig& config() const { return model_->config(); }
   const MobaConfig& moba() const { return moba_; }
+  std::string weight_types() const { return model_->weight_types(); }
   int64_t weight_bytes() const { return model_->weight_bytes(); }
   MeteredBackend& backend() { return backend_; }
 

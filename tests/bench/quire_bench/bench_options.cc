@@ -47,7 +47,7 @@ void add_model_options(CLI::App& app, BenchOptions& options) {
                  "bundled, tiny, llama-3.2-1b, llama-3.1-8b, or "
                  "LAYERS,DIM,HEADS,KV_HEADS,HEAD_DIM,FFN,VOCAB; random weights but for bundled")
       ->capture_default_str();
-  app.add_option("--model", options.model, "Hugging Face folder instead of a shape");
+  app.add_option("--model", options.model, "Hugging Face folder or GGUF file instead of a shape");
   app.add_option("--weights", options.weights, "bf16 or int8")
       ->transform(
           one_of<WeightFormat>({{"bf16", WeightFormat::kOriginal}, {"int8", WeightFormat::kInt8}}))

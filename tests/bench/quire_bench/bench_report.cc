@@ -14,10 +14,6 @@ std::string_view mode_name(const Measurement& m) {
   return m.is_whole ? "prefill whole" : "prefill";
 }
 
-std::string_view weights_name(const Report& report) {
-  return report.options.weights == WeightFormat::kInt8 ? "int8" : "bf16";
-}
-
 std::string_view attention_name(const Report& report) {
   return report.options.attention == AttentionMode::kFull ? "full" : "moba";
 }
@@ -60,7 +56,7 @@ Json model_json(const Report& report) {
           {"head_dim", c.head_dim},
           {"intermediate_size", c.intermediate_size},
           {"vocab_size", c.vocab_size},
-          {"weights", weights_name(report)},
+          {"weights", report.weight_types},
           {"weight_bytes", report.weight_bytes},
           {"attention", attention_name(report)},
           {"kv_dtype", dtype_name(report.options.kv_dtype)},
@@ -95,6 +91,7 @@ Json measurement_json(const Measurement& m, const MachinePeaks& peaks) {
   std::vector<double> rates;
   for (const double s : m.seconds) rates.push_back(static_cast<double>(m.total_tokens()) / s);
   json["seconds"] = spread(m.seconds);
+  json["cpu_seconds"] = spread(m.cpu_seconds);
   json["tokens_per_second"] = spread(rates);
   json["work"] = work_json(m.work);
   json["gflops_per_second"] = m.work.flops() / seconds / 1e9;
@@ -127,7 +124,7 @@ std::string heading(const Report& report) {
       "model %s: %d layers, dim %d, %d/%d heads of %d, ffn %d, vocabulary %d, weights "
       "%s, %.1f MB\n",
       report.model_name.c_str(), c.num_layers, c.hidden_size, c.num_heads, c.num_kv_heads,
-      c.head_dim, c.intermediate_size, c.vocab_size, std::string(weights_name(report)).c_str(),
+      c.head_dim, c.intermediate_size, c.vocab_size, report.weight_types.c_str(),
       static_cast<double>(report.weight_bytes) / 1e6);
   text += format("attention %s, block size %d, top-k %d, schedule %s, %s cache; medians of %d\n\n",
                  std::string(attention_name(report)).c_str(), report.moba.block_size,

@@ -16,7 +16,8 @@ struct Report {
   ModelConfig config;
   MobaConfig moba;
   std::string model_name;
-  std::string backend;  // its own description: instruction set, threads
+  std::string backend;       // its own description: instruction set, threads
+  std::string weight_types;  // Model::weight_types
   int64_t weight_bytes = 0;
   std::vector<Measurement> measurements;
 };

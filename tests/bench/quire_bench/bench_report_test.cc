@@ -25,6 +25,7 @@ Report run_report(const BenchOptions& options) {
           .moba = model.moba(),
           .model_name = options.shape,
           .backend = std::string(model.backend().description()),
+          .weight_types = model.weight_types(),
           .weight_bytes = model.weight_bytes(),
           .measurements = run_cases(model, options)};
 }
@@ -41,12 +42,14 @@ TEST_CASE("A report on the bundled model says what was measured and counted", "[
   CHECK_FALSE(json.at("machine").at("allowed_cpus").empty());
   CHECK(json.at("model").at("layers") == 4);
   CHECK(json.at("model").at("block_size") == 64);
+  CHECK(json.at("model").at("weights") == "bf16");
   CHECK(json.at("peaks").at("gflops") == 100);
   REQUIRE(json.at("results").size() == 2);
   const auto& deep = json.at("results")[1];
   CHECK(deep.at("mode") == "prefill");
   CHECK(deep.at("depth") == 200);
   CHECK(deep.at("seconds").at("all").size() == 2);
+  CHECK(deep.at("cpu_seconds").at("min") > 0.0);
   CHECK(deep.at("tokens_per_second").at("median") > 0.0);
   CHECK(deep.at("work").at("linear_flops") > 0.0);
   CHECK(deep.at("work").at("bytes") > 0.0);

@@ -42,6 +42,7 @@ int run(int argc, char** argv) {
   report.moba = model.moba();
   report.model_name = options.model.empty() ? options.shape : options.model.filename().string();
   report.backend = model.backend().description();
+  report.weight_types = model.weight_types();
   report.weight_bytes = model.weight_bytes();
   report.measurements = run_cases(model, options);
   // Again, and the better of the two: a neighbour's second of work must not lower the limit.

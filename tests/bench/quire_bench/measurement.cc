@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 
 #include "server/machine_memory.h"
 
@@ -20,11 +21,20 @@ void run_steps(BenchModel& model, const Measurement& m) {
   }
 }
 
-double timed_steps(BenchModel& model, const Measurement& m) {
+/// Of this process: what other programs took from it does not count.
+double cpu_seconds_so_far() {
+  std::timespec time{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+void time_steps(BenchModel& model, Measurement& m) {
+  const double cpu_begin = cpu_seconds_so_far();
   const auto begin = std::chrono::steady_clock::now();
   run_steps(model, m);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  return took.count();
+  m.seconds.push_back(took.count());
+  m.cpu_seconds.push_back(cpu_seconds_so_far() - cpu_begin);
 }
 
 void measure(BenchModel& model, int num_repetitions, Measurement& m) {
@@ -38,7 +48,7 @@ void measure(BenchModel& model, int num_repetitions, Measurement& m) {
   }
   backend.reset_op_seconds();
   for (int repetition = 0; repetition < num_repetitions; ++repetition) {
-    m.seconds.push_back(timed_steps(model, m));
+    time_steps(model, m);
     if (m.is_whole && repetition == 0) m.work = backend.stop_counting();
     std::fprintf(stderr, "%s depth %d batch %d: %.4f s\n",
                  m.mode == BenchMode::kDecode ? "decode" : "prefill", m.depth, m.batch_size,

@@ -20,6 +20,7 @@ struct Measurement {
   std::string skipped;      // why nothing was measured; empty: it was
 
   std::vector<double> seconds;             // of each repetition, in order
+  std::vector<double> cpu_seconds;         // the same, of all threads together
   OpWork work;                             // of one repetition
   MeteredBackend::OpSeconds op_seconds{};  // mean of the repetitions
 
