@@ -12,7 +12,6 @@ import argparse
 import datetime
 import functools
 import json
-import os
 import pathlib
 import random
 import statistics
@@ -112,19 +111,19 @@ def write_gguf(path, kind, table):
 
 
 def run(args, mode, model, result):
-    """Puts what quire-bench reports, and the most memory it had, into `result`."""
+    """Puts what quire-bench reports, and the memory that it has while it runs, into `result`."""
     tokens = ["--tokens", str(TOKENS[mode]), "--step-tokens", "512"] if mode == "prefill" else ["--steps", str(TOKENS[mode])]
     command = [args.quire_bench, mode, "--model", str(model), "--depth", "0", *tokens, "--attention", "full",
                "--repetitions", str(args.repetitions), "--threads", "1", "--output", "json",
                "--peak-gflops", "1", "--peak-gbps", "1"]  # measuring them would take memory of its own
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        report = json.loads(process.stdout.read())
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stderr.readline()  # a repetition is done, so nothing of loading is left
+        fields = dict(line.split(":", 1) for line in open(f"/proc/{process.pid}/status", encoding="utf-8"))
+        result["resident_bytes"].append(int(fields["VmRSS"].split()[0]) * 1024)
+        report = json.loads(process.communicate()[0])
     times = report["results"][0]
     result[mode].append({"tok_per_s": times["tokens_per_second"]["median"],
                          "tok_per_cpu_s": TOKENS[mode] / times["cpu_seconds"]["median"]})
-    result["peak_bytes"].append(usage.ru_maxrss * 1024)
     result |= {"weights": report["model"]["weights"], "weight_bytes": report["model"]["weight_bytes"]}
     print(result["weights"], mode, result[mode][-1], file=sys.stderr)
     return report
@@ -132,7 +131,7 @@ def run(args, mode, model, result):
 
 def measure(args):
     table = random.Random(1).randbytes(1 << 20)
-    results = {kind: {"prefill": [], "decode": [], "peak_bytes": []} for kind in KINDS}
+    results = {kind: {"prefill": [], "decode": [], "resident_bytes": []} for kind in KINDS}
     with tempfile.TemporaryDirectory() as folder:
         models = {kind: pathlib.Path(folder) / f"{kind}.gguf" for kind in KINDS}
         models["BF16"] = pathlib.Path(folder) / "bf16"
@@ -148,14 +147,14 @@ def measure(args):
 
 
 def table_of(figures):
-    lines = ["| weights | their bytes | peak memory | prefill 512: tok/s; per CPU second | decode: tok/s; per CPU second |",
+    lines = ["| weights | their bytes | resident memory | prefill 512: tok/s; per CPU second | decode: tok/s; per CPU second |",
              "|---|---|---|---|---|"]
     for kind in KINDS:
         result = figures["results"][kind]
         cells = [f"{max(one['tok_per_s'] for one in result[mode]):,.4g};"
                  f" {statistics.median(one['tok_per_cpu_s'] for one in result[mode]):,.4g}" for mode in TOKENS]
         lines.append(f"| {result['weights']} | {result['weight_bytes'] / 2**20:,.0f} MiB"
-                     f" | {max(result['peak_bytes']) / 2**20:,.0f} MiB | {cells[0]} | {cells[1]} |")
+                     f" | {statistics.median(result['resident_bytes']) / 2**20:,.0f} MiB | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
 
 
