@@ -26,9 +26,11 @@ void verify_kv(const TensorCheck& check, const PagedKvView& kv, Extent& num_kv_h
     check.that(kv.k_scales.data == nullptr && kv.v_scales.data == nullptr,
                "no scales beside bf16 keys and values");
   }
-  check.tensor("kv.centroids", kv.centroids, {kBF16}, {&num_blocks, &num_kv_heads, &head_dim},
+  Extent digest_dim(kv.digest_dim());
+  check.tensor("kv.centroids", kv.centroids, {kBF16}, {&num_blocks, &num_kv_heads, &digest_dim},
                kContiguous);
   if (kv.unit_centroids.data != nullptr) {
+    check.that(kv.digest == BlockDigest::kMean, "selection units with digest mean only");
     Extent num_stages("num_stages");
     check.tensor("kv.unit_centroids", kv.unit_centroids, {kBF16},
                  {&num_stages, &num_blocks, &num_kv_heads, &head_dim}, kContiguous);

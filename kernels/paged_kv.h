@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/block_digest.h"
 #include "kernels/tensor.h"
 
 // The only description of the KV cache and of a batch that a kernel sees. The layout is fixed for
@@ -19,10 +20,14 @@ namespace quire {
 /// token's key would depend on tokens behind it, and on how a step cut the prompt. The product is
 /// exact in f32, and the integer is exact in bf16: a backend may apply a key's scale to its score
 /// and a value's scale to its weight instead. Centroids are bf16 in either cache.
+///
+/// `digest` says what `centroids` keeps of a block (block_digest.h): its centroid, or something
+/// else that a query can score. Selection units are there with centroids only.
 struct PagedKvView {
-  TensorView k;          // [num_blocks, num_kv_heads, block_size, head_dim] bf16 or i8, post-RoPE
-  TensorView v;          // [num_blocks, num_kv_heads, block_size, head_dim], dtype of k
-  TensorView centroids;  // [num_blocks, num_kv_heads, head_dim] bf16; valid iff the block is sealed
+  TensorView k;  // [num_blocks, num_kv_heads, block_size, head_dim] bf16 or i8, post-RoPE
+  TensorView v;  // [num_blocks, num_kv_heads, block_size, head_dim], dtype of k
+  // [num_blocks, num_kv_heads, digest_dim] bf16; valid iff the block is sealed
+  TensorView centroids;
   TensorView k_scales = {};  // [num_blocks, num_kv_heads, block_size] bf16; absent unless k is i8
   TensorView v_scales = {};  // [num_blocks, num_kv_heads, block_size] bf16; absent unless k is i8
 
@@ -30,10 +35,13 @@ struct PagedKvView {
   // [s, b] is valid iff block b is the last one of a complete unit of stage s.
   TensorView unit_centroids = {};
 
+  BlockDigest digest = BlockDigest::kMean;
+
   int64_t num_blocks() const { return k.shape[0]; }
   int64_t num_kv_heads() const { return k.shape[1]; }
   int64_t block_size() const { return k.shape[2]; }
   int64_t head_dim() const { return k.shape[3]; }
+  int64_t digest_dim() const { return quire::digest_dim(digest, head_dim()); }
   int64_t num_stages() const {
     return unit_centroids.data == nullptr ? 0 : unit_centroids.shape[0];
   }

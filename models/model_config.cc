@@ -43,6 +43,13 @@ AttentionMode parse_attention_mode(const JsonFields& moba, std::string_view key)
   moba.fail(key, "expected \"moba\" or \"full\", got \"" + mode.substr(0, 100) + "\"");
 }
 
+BlockDigest parse_digest(const JsonFields& moba) {
+  const std::string name = moba.optional_string("digest").value_or("mean");
+  if (const auto digest = digest_named(name)) return *digest;
+  moba.fail("digest", "expected \"mean\", \"bounds\" or \"cuboid-mean\", got \"" +
+                          name.substr(0, 100) + "\"");
+}
+
 void add_stage(SelectionSchedule& schedule, const SelectionStage& stage) {
   if (schedule.num_stages == SelectionSchedule::kMaxStages) {
     throw LoadError("moba.schedule: more than " + std::to_string(SelectionSchedule::kMaxStages) +
@@ -72,13 +79,14 @@ SelectionSchedule parse_schedule(const JsonFields& moba, std::string_view source
 MobaConfig parse_moba(const Json& section, std::string_view source_name, int32_t num_layers) {
   const JsonFields fields(section, source_name, "moba.");
   fields.refuse_other_keys({"block_size", "top_k", "decode_top_k", "full_attention_layers",
-                            "schedule", "prefill", "decode"});
+                            "schedule", "digest", "prefill", "decode"});
   MobaConfig moba;
   moba.block_size = fields.integer("block_size", kBlockSize);
   moba.top_k = fields.integer("top_k", kTopK);
   moba.decode_top_k = fields.optional_integer("decode_top_k", kTopK);
   moba.full_attention_layers = fields.integers("full_attention_layers", {0, num_layers - 1});
   moba.schedule = parse_schedule(fields, source_name);
+  moba.digest = parse_digest(fields);
   moba.prefill = parse_attention_mode(fields, "prefill");
   moba.decode = parse_attention_mode(fields, "decode");
   return moba;
@@ -239,6 +247,11 @@ void check_moba_config(const ModelConfig& config) {
   check_range("block_size", moba.block_size, kBlockSize);
   check_range("top_k", moba.top_k, kTopK);
   check_range("decode_top_k", moba.top_k_of_decode(), kTopK);
+  if (moba.digest != BlockDigest::kMean && moba.schedule.num_stages > 0) {
+    throw LoadError("moba.schedule: expected none beside moba.digest " +
+                    std::string(digest_name(moba.digest)) + ", got " +
+                    schedule_text(moba.schedule));
+  }
   SelectionStage previous;
   for (int32_t s = 0; s < moba.schedule.num_stages; ++s) {
     const SelectionStage& stage = moba.schedule.stages[static_cast<size_t>(s)];

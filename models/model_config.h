@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/block_digest.h"
 #include "kernels/selection_schedule.h"
 #include "models/fp8_config.h"
 #include "models/rope.h"
@@ -24,7 +25,7 @@ class LoadError : public std::runtime_error {
 enum class AttentionMode : uint8_t { kFull, kMoba };
 
 /// How sparse attention runs; from config.json's `moba` section or from server settings. K, V and
-/// centroids in the cache are the same whatever stands here, block_size apart.
+/// centroids in the cache are the same whatever stands here, block_size and digest apart.
 struct MobaConfig {
   int32_t block_size = 64;  // tokens per block: paging, sharing and selection unit
   int32_t top_k = 8;        // blocks per (token, head), the current block included; >= 1
@@ -32,6 +33,7 @@ struct MobaConfig {
   std::optional<int32_t> decode_top_k = {};
   std::vector<int32_t> full_attention_layers = {};  // always run full attention; ascending
   SelectionSchedule schedule = {};                  // larger selection units for later tokens
+  BlockDigest digest = BlockDigest::kMean;          // what stands for a block in the gate
   AttentionMode prefill = AttentionMode::kMoba;
   AttentionMode decode = AttentionMode::kMoba;
 

@@ -17,6 +17,9 @@ std::string attention_line(const EngineConfig& engine) {
     line += " (" + std::to_string(moba.top_k_of_decode()) + " in decode)";
   }
   if (moba.schedule.num_stages > 0) line += "; schedule " + schedule_text(moba.schedule);
+  if (moba.digest != BlockDigest::kMean) {
+    line += "; digest " + std::string(digest_name(moba.digest));
+  }
   if (!moba.full_attention_layers.empty()) {
     line += "; full attention in layers";
     for (const int32_t layer : moba.full_attention_layers) line += " " + std::to_string(layer);

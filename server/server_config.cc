@@ -78,6 +78,10 @@ void add_attention_options(CLI::App& app, ServerConfig& config) {
   app.add_option(
       "--moba-schedule", config.moba_schedule,
       "larger units for later tokens: FROM:GROUP[:TOP_K],… in tokens, blocks, units; or none");
+  app.add_option("--moba-digest", config.moba_digest,
+                 "what stands for a block where a query chooses: mean, bounds (Quest) or "
+                 "cuboid-mean (ArkVale)")
+      ->check(CLI::IsMember({"mean", "bounds", "cuboid-mean"}));
   app.add_option("--moba-full-layers", config.moba_full_layers, "layers that run full attention")
       ->delimiter(',');
   app.add_option("--moba-prefill", config.moba_prefill, "moba or full")->check(modes);

@@ -27,6 +27,7 @@ struct ServerConfig {
   // attention; absent: the model's
   std::optional<int32_t> moba_block_size, moba_top_k, moba_decode_top_k;
   std::string moba_schedule;  // FROM:GROUP[:TOP_K],… or none; empty: the model's
+  std::string moba_digest;    // mean, bounds, cuboid-mean; empty: the model's
   std::vector<int32_t> moba_full_layers;
   bool has_full_layers = false;
   std::string attention = "auto";         // of requests that do not choose: auto, moba, full

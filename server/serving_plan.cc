@@ -30,7 +30,7 @@ std::string fingerprint(const ModelConfig& model, const MobaConfig& moba, DType 
       std::to_string(model.hidden_size) + '/' + std::to_string(model.vocab_size) + '/' +
       std::to_string(moba.block_size) + '/' + std::to_string(moba.top_k) + '/' +
       std::to_string(moba.top_k_of_decode()) + '/' + schedule_text(moba.schedule) + '/' +
-      std::to_string(static_cast<int>(moba.prefill)) +
+      std::string(digest_name(moba.digest)) + '/' + std::to_string(static_cast<int>(moba.prefill)) +
       std::to_string(static_cast<int>(moba.decode)) + '/' + std::string(dtype_name(kv_dtype)) +
       "/" QUIRE_VERSION;
   for (const char c : facts) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
@@ -125,6 +125,11 @@ MobaConfig choose_moba(const ServerConfig& config, ModelConfig model) {
   if (!config.moba_schedule.empty()) {
     moba.schedule = parse_selection_schedule(config.moba_schedule, "--moba-schedule");
   }
+  if (!config.moba_digest.empty()) {
+    const auto digest = digest_named(config.moba_digest);
+    if (!digest) throw LoadError("--moba-digest: no digest is named " + config.moba_digest);
+    moba.digest = *digest;
+  }
   if (config.has_full_layers) moba.full_attention_layers = config.moba_full_layers;
   moba.prefill = mode_of(config.moba_prefill, moba.prefill);
   moba.decode = mode_of(config.moba_decode, moba.decode);
@@ -158,7 +163,8 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
              .block_size = plan.moba.block_size,
              .head_dim = model.head_dim,
              .num_stages = plan.moba.schedule.num_stages,
-             .dtype = config.kv_dtype == "int8" ? DType::kI8 : DType::kBF16};
+             .dtype = config.kv_dtype == "int8" ? DType::kI8 : DType::kBF16,
+             .digest = plan.moba.digest};
   const int64_t wanted_len =
       config.max_model_len > 0 ? config.max_model_len : model.max_position_embeddings;
   const int64_t num_blocks = choose_num_blocks(config, plan.kv, wanted_len, memory);

@@ -12,15 +12,16 @@ int64_t tile_elements(const KvStorage::Shape& shape) {
   return int64_t{shape.num_kv_heads} * shape.block_size * shape.head_dim;
 }
 
-int64_t centroid_elements(const KvStorage::Shape& shape) {
-  return int64_t{shape.num_kv_heads} * shape.head_dim;
+/// Numbers that the gate has of one block in one layer.
+int64_t digest_elements(const KvStorage::Shape& shape) {
+  const int64_t num_units = int64_t{shape.num_stages} * shape.head_dim;
+  return shape.num_kv_heads * (digest_dim(shape.digest, shape.head_dim) + num_units);
 }
 
 }  // namespace
 
 int64_t KvStorage::bytes_per_block(const Shape& shape) {
-  const int64_t num_bf16 =
-      2 * scale_elements(shape) + (1 + shape.num_stages) * centroid_elements(shape);
+  const int64_t num_bf16 = 2 * scale_elements(shape) + digest_elements(shape);
   return shape.num_layers * (2 * tile_elements(shape) * element_bytes(shape.dtype) +
                              num_bf16 * element_bytes(DType::kBF16));
 }
@@ -35,6 +36,8 @@ KvStorage::KvStorage(Backend& backend, const Shape& shape) : shape_(shape) {
       << shape.head_dim;
   QUIRE_CHECK(shape.dtype == DType::kBF16 || shape.dtype == DType::kI8)
       << "KV storage of " << dtype_name(shape.dtype);
+  QUIRE_CHECK(shape.digest == BlockDigest::kMean || shape.num_stages == 0)
+      << "KV storage of " << digest_name(shape.digest) << " with " << shape.num_stages << " stages";
   layers_.reserve(static_cast<size_t>(shape.num_layers));
   for (int32_t layer = 0; layer < shape.num_layers; ++layer) layers_.push_back(make_layer(backend));
 }
@@ -50,9 +53,10 @@ PagedKvView KvStorage::make_layer(Backend& backend) {
     return view;
   };
   PagedKvView view;
+  view.digest = shape_.digest;
   view.k = allocate(shape_.dtype, {blocks, heads, shape_.block_size, shape_.head_dim});
   view.v = allocate(shape_.dtype, {blocks, heads, shape_.block_size, shape_.head_dim});
-  view.centroids = allocate(DType::kBF16, {blocks, heads, shape_.head_dim});
+  view.centroids = allocate(DType::kBF16, {blocks, heads, view.digest_dim()});
   if (shape_.num_stages > 0) {
     view.unit_centroids =
         allocate(DType::kBF16, {shape_.num_stages, blocks, heads, shape_.head_dim});

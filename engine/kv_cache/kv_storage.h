@@ -11,7 +11,7 @@
 namespace quire {
 
 /// The device memory behind the block pool: K, V (with their scales, where they are int8) and
-/// centroids of every layer. Sized once.
+/// centroids (or other digests) of every layer. Sized once.
 class KvStorage {
  public:
   struct Shape {
@@ -22,6 +22,7 @@ class KvStorage {
     int32_t head_dim = 0;
     int32_t num_stages = 0;      // of the selection schedule: so many more arrays of centroids
     DType dtype = DType::kBF16;  // of keys and values: kBF16 or kI8 (kernels/paged_kv.h)
+    BlockDigest digest = BlockDigest::kMean;  // what is kept of a block for the gate
   };
 
   /// Throws DeviceError with the bytes asked for.
@@ -30,7 +31,7 @@ class KvStorage {
   std::span<const PagedKvView> layers() const { return layers_; }
   const Shape& shape() const { return shape_; }
 
-  /// Bytes of one block over all layers: K, V, scales and centroids.
+  /// Bytes of one block over all layers: K, V, scales and digests.
   static int64_t bytes_per_block(const Shape& shape);
 
  private:

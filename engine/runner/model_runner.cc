@@ -7,6 +7,10 @@ SelectionSchedule schedule_of(const ModelConfig& config) {
   return config.moba ? config.moba->schedule : SelectionSchedule{};
 }
 
+BlockDigest digest_of(const ModelConfig& config) {
+  return config.moba ? config.moba->digest : BlockDigest::kMean;
+}
+
 }  // namespace
 
 ModelRunner::ModelRunner(Backend& backend, Model& model, const KvStorage& storage,
@@ -28,6 +32,9 @@ ModelRunner::ModelRunner(Backend& backend, Model& model, const KvStorage& storag
   QUIRE_CHECK(shape.num_stages == schedule_of(config).num_stages)
       << "KV storage for " << shape.num_stages << " stages of selection; the model has "
       << schedule_of(config).num_stages;
+  QUIRE_CHECK(shape.digest == digest_of(config))
+      << "KV storage of digest " << digest_name(shape.digest) << "; the model's is "
+      << digest_name(digest_of(config));
 }
 
 std::span<const SampledToken> ModelRunner::run_step(const StepPlan& plan) {

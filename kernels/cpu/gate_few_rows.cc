@@ -25,7 +25,7 @@ void point_at_centroids(const MobaGateParams& params, const SequenceRows& sequen
 }  // namespace
 
 bool has_few_rows(const MobaGateParams& params, const RowTile& tile) {
-  return scores_in_place(TileRows(params, tile).size(), params.kv.head_dim());
+  return scores_in_place(TileRows(params, tile).size(), params.kv.digest_dim());
 }
 
 FewRowsGate::FewRowsGate(const MobaGateParams& params, const std::vector<RowTile>& tiles)
@@ -59,16 +59,15 @@ void FewRowsGate::scan() {
 /// [kv_heads, rows of a tile, query_stride]
 const float* FewRowsGate::pack_queries(size_t first_tile) const {
   thread_local Scratch<float> scratch;
-  const int64_t head_dim = params_.kv.head_dim(), stride = query_stride(head_dim);
+  thread_local Scratch<BFloat16> expanded;
+  const int64_t digest_dim = params_.kv.digest_dim(), stride = query_stride(digest_dim);
   const int64_t num_rows = TileRows(params_, tiles_[first_tile]).size();
   float* queries = scratch.reserve(num_kv_heads_ * static_cast<size_t>(num_rows * stride));
   float* to = queries;
   for (size_t g = 0; g < num_kv_heads_; ++g) {
     const TileRows rows(params_, tiles_[first_tile + g]);
     for (int64_t r = 0; r < num_rows; ++r, to += stride) {
-      const auto* query = reinterpret_cast<const BFloat16*>(
-          address(params_.query, rows.token_row(r), rows.head(r)));
-      pack_query(query, head_dim, to);
+      pack_query(gate_query(params_, rows, r, expanded), digest_dim, to);
     }
   }
   return queries;
@@ -76,7 +75,7 @@ const float* FewRowsGate::pack_queries(size_t first_tile) const {
 
 void FewRowsGate::scan(const Item& item) {
   const SequenceRows& sequence = *tiles_[item.first_tile].sequence;
-  const int64_t head_dim = params_.kv.head_dim(), stride = query_stride(head_dim);
+  const int64_t digest_dim = params_.kv.digest_dim(), stride = query_stride(digest_dim);
   const TileRows first_rows(params_, tiles_[item.first_tile]);
   const int64_t num_rows = first_rows.size();
   const float* queries = pack_queries(item.first_tile);
@@ -96,7 +95,7 @@ void FewRowsGate::scan(const Item& item) {
       uint64_t masks[kMaxFewRows];
       score_above_in_place({.query = queries + static_cast<int64_t>(g) * num_rows * stride,
                             .num_rows = num_rows,
-                            .head_dim = head_dim,
+                            .head_dim = digest_dim,
                             .keys = centroids,
                             .upcoming = upcoming,
                             .offset = static_cast<int64_t>(g) * params_.kv.centroids.stride[1],

@@ -35,7 +35,8 @@ struct Pair {
 
 /// What a scan works in; kept by its thread from call to call. For tiles of 512 rows of 128
 /// dimensions less than half a MiB.
-struct Scratch {
+struct ScanMemory {
+  Scratch<BFloat16> query;         // of a row, where it is not the batch's own
   std::vector<CacheLine> queries;  // packed rows
   std::vector<CacheLine> keys;     // a packed tile
   std::vector<int64_t> current_blocks;
@@ -62,24 +63,23 @@ struct HistoryTile {
 class Scan {
  public:
   Scan(const MobaGateParams& params, const RowTile& tile, const ScreenedKeys* screened,
-       RunningTops& tops, Scratch& scratch)
+       RunningTops& tops, ScanMemory& scratch)
       : rows_(params, tile),
-        head_dim_(params.kv.head_dim()),
-        stride_(query_stride(head_dim_)),
+        digest_dim_(params.kv.digest_dim()),
+        stride_(query_stride(digest_dim_)),
         screened_(screened),
         tops_(tops),
         scratch_(scratch),
         queries_(at_least(scratch.queries, rows_.size() * stride_)),
-        keys_(at_least(scratch.keys, packed_keys_size(head_dim_))) {
+        keys_(at_least(scratch.keys, packed_keys_size(digest_dim_))) {
     const int64_t num_groups = (rows_.size() + kGroupRows - 1) / kGroupRows;
     scratch.current_blocks.resize(static_cast<size_t>(rows_.size()));
     scratch.tiles_until_screen.assign(static_cast<size_t>(num_groups), 1);
-    if (screened != nullptr) scratch.screened.reset(rows_.size(), head_dim_);
+    if (screened != nullptr) scratch.screened.reset(rows_.size(), digest_dim_);
     for (int64_t r = 0; r < rows_.size(); ++r) {
-      const auto* query = reinterpret_cast<const BFloat16*>(
-          address(params.query, rows_.token_row(r), rows_.head(r)));
+      const BFloat16* query = gate_query(params, rows_, r, scratch.query);
       scratch.current_blocks[static_cast<size_t>(r)] = rows_.current_block(r);
-      pack_query(query, head_dim_, queries_ + r * stride_);
+      pack_query(query, digest_dim_, queries_ + r * stride_);
       if (screened != nullptr) scratch.screened.pack(r, query, *screened);
     }
   }
@@ -115,9 +115,9 @@ class Scan {
 
   /// Returns how many scores were not below their thresholds.
   int64_t offer_all(HistoryTile& tile, int64_t r0, int64_t num_rows) {
-    if (!tile.is_packed) pack_keys(tile.centroids, tile.count, head_dim_, keys_);
+    if (!tile.is_packed) pack_keys(tile.centroids, tile.count, digest_dim_, keys_);
     tile.is_packed = true;
-    score_above(queries_ + r0 * stride_, num_rows, head_dim_, keys_, tops_.thresholds() + r0,
+    score_above(queries_ + r0 * stride_, num_rows, digest_dim_, keys_, tops_.thresholds() + r0,
                 scratch_.scores, scratch_.masks);
     int64_t num_offered = 0;
     for (int64_t r = 0; r < num_rows; ++r) {
@@ -134,7 +134,7 @@ class Scan {
 
   /// False, and nothing named, if the screen names so many scores that nothing is won.
   bool offer_screened(const HistoryTile& tile, int64_t r0, int64_t num_rows) {
-    Scratch& s = scratch_;
+    ScanMemory& s = scratch_;
     const std::span<const float> thresholds(tops_.thresholds() + r0, static_cast<size_t>(num_rows));
     uint64_t named =
         s.screened.screen(r0, *screened_, tile.first_block / kTileKeys, thresholds, s.masks);
@@ -149,7 +149,7 @@ class Scan {
         }
         const int j = std::countr_zero(mask);
         // Nothing else reads centroids here; by the time this pair is scored, its own has come.
-        for (int64_t i = 0; i < head_dim_; i += 32) __builtin_prefetch(tile.centroids[j] + i);
+        for (int64_t i = 0; i < digest_dim_; i += 32) __builtin_prefetch(tile.centroids[j] + i);
         s.pairs[num_pairs_++] = {queries_ + (r0 + r) * stride_, tile.centroids[j], r0 + r,
                                  tile.first_block + j};
       }
@@ -170,7 +170,7 @@ class Scan {
         queries[i] = pairs[i].query;
         keys[i] = pairs[i].centroid;
       }
-      score_pairs(queries, keys, num_scored, head_dim_, scores);
+      score_pairs(queries, keys, num_scored, digest_dim_, scores);
       for (int64_t i = 0; i < num_scored; ++i) {
         tops_.offer(pairs[i].row, sort_key(scores[i], pairs[i].block));
       }
@@ -178,16 +178,29 @@ class Scan {
   }
 
   TileRows rows_;
-  int64_t head_dim_, stride_;
+  int64_t digest_dim_, stride_;
   const ScreenedKeys* screened_;
   RunningTops& tops_;
-  Scratch& scratch_;
+  ScanMemory& scratch_;
   float* queries_;
   float* keys_;
   int64_t num_pairs_ = 0;
 };
 
 }  // namespace
+
+const BFloat16* gate_query(const MobaGateParams& params, const TileRows& rows, int64_t r,
+                           Scratch<BFloat16>& memory) {
+  const auto* query =
+      reinterpret_cast<const BFloat16*>(address(params.query, rows.token_row(r), rows.head(r)));
+  if (params.kv.digest == BlockDigest::kMean) return query;
+  const auto digest_dim = static_cast<size_t>(params.kv.digest_dim());
+  const std::span<BFloat16> expanded(memory.reserve(digest_dim), digest_dim);
+  expand_query(params.kv.digest,
+               std::span<const BFloat16>(query, static_cast<size_t>(params.kv.head_dim())),
+               expanded);
+  return expanded.data();
+}
 
 const BFloat16* centroid(const MobaGateParams& params, const SequenceRows& sequence,
                          int64_t kv_head, int64_t logical_block) {
@@ -197,17 +210,17 @@ const BFloat16* centroid(const MobaGateParams& params, const SequenceRows& seque
 
 ScreenedKeys make_screened_keys(const MobaGateParams& params, const SequenceRows& sequence,
                                 int64_t kv_head, int64_t num_blocks) {
-  const auto head_dim = static_cast<size_t>(params.kv.head_dim());
-  std::vector<float> offset(head_dim), sample(head_dim);
+  const auto digest_dim = static_cast<size_t>(params.kv.digest_dim());
+  std::vector<float> offset(digest_dim), sample(digest_dim);
   int64_t num_samples = 0;
   const int64_t step = (num_blocks + kOffsetSamples - 1) / kOffsetSamples;
   for (int64_t block = 0; block < num_blocks; block += step) {
-    to_float(centroid(params, sequence, kv_head, block), params.kv.head_dim(), sample.data());
+    to_float(centroid(params, sequence, kv_head, block), params.kv.digest_dim(), sample.data());
     const bool is_usual =
         std::all_of(sample.begin(), sample.end(), [](float x) { return std::abs(x) < 0x1p40f; });
     if (!is_usual) continue;
     ++num_samples;
-    for (size_t i = 0; i < head_dim; ++i) offset[i] += sample[i];
+    for (size_t i = 0; i < digest_dim; ++i) offset[i] += sample[i];
   }
   for (float& x : offset) x /= static_cast<float>(std::max<int64_t>(num_samples, 1));
   return ScreenedKeys(num_blocks, std::move(offset));
@@ -225,7 +238,7 @@ void pack_screened_tile(const MobaGateParams& params, const SequenceRows& sequen
 
 void scan_history(const MobaGateParams& params, const RowTile& tile, const ScreenedKeys* screened,
                   int64_t first_block, int64_t end_block, RunningTops& tops) {
-  static thread_local Scratch scratch;
+  static thread_local ScanMemory scratch;
   Scan scan(params, tile, screened, tops, scratch);
   const int64_t last = (end_block - 1) / kTileKeys * kTileKeys;
   for (int64_t first = last; first >= first_block; first -= kTileKeys) {

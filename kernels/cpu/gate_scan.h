@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/batch_rows.h"
 #include "kernels/cpu/int8_screen.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd_rows.h"
 #include "kernels/ops/moba_gate.h"
 
@@ -102,7 +103,12 @@ class TileRows {
   int64_t group_size_, block_size_;
 };
 
-/// The centroid of one block of a sequence's history, [head_dim].
+/// The query of a row as it meets the centroids, [digest_dim]: where the batch has it, or, with a
+/// digest other than the mean, expanded into `memory` (block_digest.h).
+const BFloat16* gate_query(const MobaGateParams& params, const TileRows& rows, int64_t r,
+                           Scratch<BFloat16>& memory);
+
+/// The centroid (or other digest) of one block of a sequence's history, [digest_dim].
 const BFloat16* centroid(const MobaGateParams& params, const SequenceRows& sequence,
                          int64_t kv_head, int64_t logical_block);
 

@@ -5,6 +5,7 @@
 #include "kernels/cpu/int8_kv.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/scratch.h"
 
 namespace quire::cpu {
 namespace {
@@ -15,6 +16,18 @@ void read_key(const PagedKvView& kv, int64_t block, int64_t g, int64_t j, float*
   const auto* scale = reinterpret_cast<const BFloat16*>(address(kv.k_scales, block, g, j));
   dequantise_kv_row(reinterpret_cast<const int8_t*>(key), quire::to_float(*scale), kv.head_dim(),
                     out);
+}
+
+/// What block_digest.h makes of the block's keys, as a reader sees them.
+void seal_digest(const PagedKvView& kv, int64_t block, int64_t g) {
+  thread_local Scratch<float> scratch;
+  const int64_t head_dim = kv.head_dim(), digest_dim = kv.digest_dim();
+  const auto num_floats = static_cast<size_t>(kv.block_size() * head_dim);
+  float* keys = scratch.reserve(num_floats + static_cast<size_t>(digest_dim));
+  float* digest = keys + num_floats;
+  for (int64_t j = 0; j < kv.block_size(); ++j) read_key(kv, block, g, j, keys + j * head_dim);
+  make_digest(kv.digest, {keys, num_floats}, head_dim, {digest, static_cast<size_t>(digest_dim)});
+  to_bfloat16(digest, digest_dim, reinterpret_cast<BFloat16*>(address(kv.centroids, block, g)));
 }
 
 }  // namespace
@@ -28,6 +41,7 @@ void seal_blocks(const SealBlocksParams& params) {
     const int64_t block = block_ids[item / kv.num_kv_heads()], g = item % kv.num_kv_heads();
     QUIRE_CHECK(block >= 0 && block < kv.num_blocks())
         << "block " << block << " of " << kv.num_blocks();
+    if (kv.digest != BlockDigest::kMean) return seal_digest(kv, block, g);
     // The contract's order, per dimension: runs of kCentroidRun tokens, then the runs.
     std::vector<float> sum(static_cast<size_t>(head_dim), 0.0f), sub_sum(sum.size()),
         key(sum.size());

@@ -366,6 +366,8 @@ void add_stages(const MobaGateParams& params, GateCall& call, int64_t& max_histo
 
 void moba_gate(const MobaGateParams& params, const OpStream& stream) {
   const PagedKvView& kv = params.kv;
+  QUIRE_CHECK(kv.digest == BlockDigest::kMean)
+      << "moba_gate: this backend has digest mean only, actual " << digest_name(kv.digest);
   const int64_t max_selected = params.selected.shape[2];
   const AttentionSizes sizes = attention_sizes(params.query, kv, max_selected);
   if (sizes.num_rows == 0 || params.batch.num_seqs() == 0) return;

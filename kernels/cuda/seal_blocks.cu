@@ -68,6 +68,8 @@ __global__ void seal_blocks_kernel(Pool pool, const int32_t* block_ids, FaultSin
 
 void seal_blocks(const SealBlocksParams& params, const OpStream& stream) {
   const PagedKvView& kv = params.kv;
+  QUIRE_CHECK(kv.digest == BlockDigest::kMean)
+      << "seal_blocks: this backend has digest mean only, actual " << digest_name(kv.digest);
   const Pool pool{kv.k.data,
                   static_cast<const BFloat16*>(kv.k_scales.data),
                   static_cast<BFloat16*>(kv.centroids.data),

@@ -13,7 +13,10 @@ namespace quire {
 ///   selected = the blocks of history's units, and those of unit u up to the token's own block,
 ///              ascending, padded with -1 at the end
 /// where C[i] is the centroid of block i, or kv.unit_centroids of that stage at the unit's last
-/// block, block_table[(i + 1) * group - 1].
+/// block, block_table[(i + 1) * group - 1]. With a kv.digest other than the mean (and then without
+/// a schedule)
+///   score[i] = < expand_query(query[t, h, :]), centroids[i, g, :] >   over digest_dim components
+/// (block_digest.h). A backend without that digest (Backend::has_digest) refuses.
 ///
 /// Ties go to the HIGHER unit index (the most recent). A NaN score counts as -inf. The score is
 /// not scaled. Where u <= rule.top_k - 1 everything is selected and no centroid is read.

@@ -22,7 +22,7 @@ bool ranks_before(const ScoredUnit& a, const ScoredUnit& b) {
   return a.unit > b.unit;
 }
 
-/// Element d of the centroid of one unit of a sequence.
+/// Element d of the centroid (or other digest) of one unit of a sequence.
 float load_centroid(const MobaGateParams& params, const SelectionSchedule::Rule& rule, int64_t seq,
                     int64_t unit, int64_t kv_head, int64_t d) {
   const int64_t last_block = (unit + 1) * rule.group - 1;
@@ -36,11 +36,16 @@ std::vector<ScoredUnit> score_history(const MobaGateParams& params,
                                       const SelectionSchedule::Rule& rule, int64_t seq, int64_t row,
                                       int64_t head, int64_t num_history) {
   const int64_t kv_head = head / (params.query.shape[1] / params.kv.num_kv_heads());
+  std::vector<float> query, expanded(static_cast<size_t>(params.kv.digest_dim()));
+  for (int64_t d = 0; d < params.kv.head_dim(); ++d) {
+    query.push_back(load(params.query, row, head, d));
+  }
+  expand_query(params.kv.digest, query, expanded);
   std::vector<ScoredUnit> scored;
   for (int64_t unit = 0; unit < num_history; ++unit) {
     double sum = 0;
-    for (int64_t d = 0; d < params.kv.head_dim(); ++d) {
-      sum += static_cast<double>(load(params.query, row, head, d)) *
+    for (int64_t d = 0; d < params.kv.digest_dim(); ++d) {
+      sum += static_cast<double>(expanded[static_cast<size_t>(d)]) *
              static_cast<double>(load_centroid(params, rule, seq, unit, kv_head, d));
     }
     const float score =

@@ -106,13 +106,15 @@ struct Variant {
   DType kv_dtype = DType::kBF16;
   SelectionSchedule schedule = {};
   WeightFormat weights = WeightFormat::kOriginal;
+  BlockDigest digest = BlockDigest::kMean;
 
   bool is_default() const {
     return kv_dtype == DType::kBF16 && schedule.num_stages == 0 &&
-           weights == WeightFormat::kOriginal;
+           weights == WeightFormat::kOriginal && digest == BlockDigest::kMean;
   }
   std::string name() const {
     return std::string(dtype_name(kv_dtype)) + " cache, schedule " + schedule_text(schedule) +
+           ", digest " + std::string(digest_name(digest)) +
            (weights == WeightFormat::kInt8 ? ", int8 weights" : "");
   }
 };
@@ -129,7 +131,10 @@ std::vector<Variant> all_variants() {
   return {Variant{},
           {.kv_dtype = DType::kI8, .schedule = {}, .weights = WeightFormat::kOriginal},
           scheduled(),
-          {.kv_dtype = DType::kBF16, .schedule = {}, .weights = WeightFormat::kInt8}};
+          {.kv_dtype = DType::kBF16, .schedule = {}, .weights = WeightFormat::kInt8},
+          {.digest = BlockDigest::kBounds},
+          {.digest = BlockDigest::kCuboidMean},
+          {.kv_dtype = DType::kI8, .digest = BlockDigest::kCuboidMean}};
 }
 
 /// One backend with the bundled model on it; engines come and go.
@@ -138,24 +143,26 @@ class Machine {
   Machine(const std::string& spec, const Variant& variant)
       : backend_(make_backend(spec, {.num_threads = 2})),
         model_(load(*backend_, variant)),
-        storage_(*backend_, shape_of(model_->config(), variant.kv_dtype)) {}
+        storage_(*backend_, shape_of(model_->config(), variant)) {}
 
   const ModelConfig& model_config() const { return model_->config(); }
 
   static std::unique_ptr<Model> load(Backend& backend, const Variant& variant) {
     MobaConfig moba = *load_model_config(kModelDir).moba;
     moba.schedule = variant.schedule;
+    moba.digest = variant.digest;
     return load_model(kModelDir, backend, &moba, variant.weights);
   }
 
-  static KvStorage::Shape shape_of(const ModelConfig& config, DType kv_dtype) {
+  static KvStorage::Shape shape_of(const ModelConfig& config, const Variant& variant) {
     return {.num_layers = config.num_layers,
             .num_blocks = kNumBlocks,
             .num_kv_heads = config.num_kv_heads,
             .block_size = config.moba->block_size,
             .head_dim = config.head_dim,
             .num_stages = config.moba->schedule.num_stages,
-            .dtype = kv_dtype};
+            .dtype = variant.kv_dtype,
+            .digest = variant.digest};
   }
 
   /// A cache full of NaN: whoever reads what this sequence did not write is found out. Integers
@@ -307,10 +314,12 @@ std::vector<Cell> all_cells() {
   return cells;
 }
 
-std::vector<std::string> available_specs() {
+/// The backends that can serve a variant.
+std::vector<std::string> available_specs(const Variant& variant) {
   std::vector<std::string> specs{"reference"};  // the others are compared with it
   for (const BackendInfo& info : list_backends()) {
-    if (info.available && info.spec != "reference") specs.push_back(info.spec);
+    if (!info.available || info.spec == "reference") continue;
+    if (make_backend(info.spec)->has_digest(variant.digest)) specs.push_back(info.spec);
   }
   return specs;
 }
@@ -323,7 +332,7 @@ TEST_CASE("Chunks, batches, prefix hits and backends change no token", "[invaria
   const PromptWriter writer;
   const std::vector<Ask> asks = eight_asks(writer);
   std::vector<Answer> expected;  // by the reference
-  for (const std::string& spec : available_specs()) {
+  for (const std::string& spec : available_specs(variant)) {
     Machine machine(spec, variant);
     std::vector<Answer> first;  // by this backend
     for (const Cell& cell : variant.is_default() ? all_cells() : some_cells()) {
@@ -369,7 +378,7 @@ TEST_CASE("Preemption and recomputation change no token", "[invariance]") {
     REQUIRE(asks.back().prompt.size() > 96);
     asks.back().prompt.resize(96);
   }
-  for (const std::string& spec : available_specs()) {
+  for (const std::string& spec : available_specs(variant)) {
     CAPTURE(spec);
     Machine machine(spec, variant);
     const std::vector<Answer> expected = Run(machine, 64).answer(asks);
@@ -398,7 +407,7 @@ TEST_CASE("Full attention keeps its tokens among MoBA sequences", "[invariance]"
   const std::vector<Ask> asks{ask(0, AttentionMode::kFull, 1), ask(0, AttentionMode::kMoba, 3),
                               ask(1, AttentionMode::kFull, 1), ask(1, AttentionMode::kMoba, 8)};
   std::vector<Answer> expected;
-  for (const std::string& spec : available_specs()) {
+  for (const std::string& spec : available_specs(variant)) {
     Machine machine(spec, variant);
     std::vector<Answer> alone;
     for (const Ask& one : asks) alone.push_back(Run(machine, 1024).answer({one}).front());

@@ -122,13 +122,17 @@ TEST_CASE("A step over the limits is refused and the next one runs", "[model_run
 
 TEST_CASE("Storage has one zeroed set of tiles per layer, as large as it says", "[kv_storage]") {
   const auto backend = make_backend("reference");
-  const KvStorage storage(*backend, kShape);
+  KvStorage::Shape shape = kShape;
+  shape.digest = GENERATE(BlockDigest::kMean, BlockDigest::kBounds, BlockDigest::kCuboidMean);
+  const KvStorage storage(*backend, shape);
   REQUIRE(storage.layers().size() == 2);
   int64_t num_bytes = 0;
   for (const PagedKvView& layer : storage.layers()) {
     CHECK(layer.num_blocks() == 16);
     CHECK(layer.block_size() == 4);
     CHECK(layer.head_dim() == 8);
+    CHECK(layer.digest == shape.digest);
+    CHECK(layer.centroids.shape[2] == (shape.digest == BlockDigest::kMean ? 8 : 16));
     for (const TensorView& tensor : {layer.k, layer.v, layer.centroids}) {
       num_bytes += tensor.num_elements() * element_bytes(tensor.dtype);
       const auto* values = tensor.data_as<BFloat16>();
@@ -136,17 +140,20 @@ TEST_CASE("Storage has one zeroed set of tiles per layer, as large as it says", 
                         [](BFloat16 value) { return value.bits == 0; }));
     }
   }
-  CHECK(num_bytes == 16 * KvStorage::bytes_per_block(kShape));
+  CHECK(num_bytes == 16 * KvStorage::bytes_per_block(shape));
 }
 
 TEST_CASE("A runner whose storage is another model's is refused", "[model_runner]") {
   const auto backend = make_backend("reference");
   ArithmeticModel model;
-  KvStorage::Shape shape = kShape;
-  shape.num_layers = 3;
-  const KvStorage storage(*backend, shape);
-  CHECK_THROWS_AS(ModelRunner(*backend, model, storage, {.max_tokens = 8, .max_logit_rows = 1}),
-                  ContractError);
+  KvStorage::Shape deeper = kShape, of_bounds = kShape;
+  deeper.num_layers = 3;
+  of_bounds.digest = BlockDigest::kBounds;
+  for (const KvStorage::Shape& shape : {deeper, of_bounds}) {
+    const KvStorage storage(*backend, shape);
+    CHECK_THROWS_AS(ModelRunner(*backend, model, storage, {.max_tokens = 8, .max_logit_rows = 1}),
+                    ContractError);
+  }
 }
 
 }  // namespace quire

@@ -44,6 +44,9 @@ def test_bad_settings_are_one_line_and_exit_code_two(tmp_path):
     assert_refuses_to_start("--backend", "cuda:0", "--port", "0", "--grpc-port", "0",
                             mentions="cuda")
     assert_refuses_to_start("--model", str(tmp_path / "none"), mentions="none")
+    assert_refuses_to_start("--moba-digest", "max", mentions="moba-digest")
+    assert_refuses_to_start("--moba-digest", "bounds", "--moba-schedule", "4096:4",
+                            mentions="moba.digest bounds")
     config = tmp_path / "quire.toml"
     config.write_text("prot = 8000\n")
     assert_refuses_to_start("--config", str(config), mentions="prot")
@@ -56,6 +59,20 @@ def test_flags_beat_environment_beats_file(tmp_path, start_server):
                       env={"QUIRE_SERVED_MODEL_NAME": "from-environment"}) as server:
         model = server.get("/v1/models").json()["data"][0]
         assert model["id"] == "from-environment" and model["max_model_len"] == 1024
+
+
+@pytest.mark.parametrize("digest", ["bounds", "cuboid-mean"])
+def test_a_digest_is_named_at_start_and_answers_the_same_cached_and_not(
+        digest, start_server, make_text):
+    prompt = {"prompt": make_text(1500), "max_tokens": 12, "temperature": 0,
+              "logprobs": 1, "seed": 1}
+    with start_server("--moba-digest", digest, "--moba-top-k", "2") as server:
+        assert f"digest {digest}" in "".join(server.log)
+        first, second = (server.post("/v1/completions", json=prompt).json() for _ in range(2))
+        assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > 1000
+        assert first["choices"] == second["choices"]
+        attended = first["usage"]["attention"]
+        assert attended["blocks_attended"] < attended["blocks_available"]
 
 
 def test_port_in_use():

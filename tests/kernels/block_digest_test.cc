@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -65,6 +66,40 @@ TEST_CASE("a block of one key is its own digest, whatever the digest") {
   for (const BlockDigest digest : kBlockDigests) {
     CAPTURE(digest_name(digest));
     CHECK(score(digest, query, key) == -1);
+  }
+}
+
+TEST_CASE("a NaN in a key is a NaN in the block's digest, whichever key it is") {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (const BlockDigest digest : kBlockDigests) {
+    for (size_t place = 0; place < 6; place += 2) {
+      CAPTURE(digest_name(digest), place);
+      std::vector<float> keys = {1, 2, 3, 4, 5, 6};
+      keys[place] = kNan;
+      const std::vector<float> summary = digest_of(digest, keys, 2);
+      for (size_t i = 0; i < summary.size(); ++i) CHECK(std::isnan(summary[i]) == (i % 2 == 0));
+    }
+  }
+}
+
+TEST_CASE("a digest is known by its name") {
+  for (const BlockDigest digest : kBlockDigests) CHECK(digest_named(digest_name(digest)) == digest);
+  for (const std::string_view name : {"", "Mean", "bound", "cuboid_mean", "mean "}) {
+    CHECK_FALSE(digest_named(name));
+  }
+}
+
+TEST_CASE("a query is expanded the same in f32 and in bf16") {
+  const std::vector<float> query = {2, -1, 0, -0.0f, std::numeric_limits<float>::quiet_NaN()};
+  std::vector<BFloat16> narrow;
+  for (const float x : query) narrow.push_back(to_bfloat16(x));
+  for (const BlockDigest digest : kBlockDigests) {
+    CAPTURE(digest_name(digest));
+    std::vector<float> wide(static_cast<size_t>(digest_dim(digest, 5)));
+    std::vector<BFloat16> expanded(wide.size());
+    expand_query(digest, query, wide);
+    expand_query(digest, narrow, expanded);
+    for (size_t i = 0; i < wide.size(); ++i) CHECK(expanded[i] == to_bfloat16(wide[i]));
   }
 }
 

@@ -17,8 +17,10 @@ namespace {
 
 constexpr int64_t kBlocks = 700;
 
-KvShape deep_shape() {
-  return {.num_kv_heads = 2, .head_dim = 32, .block_size = 4, .num_heads = 4};
+KvShape deep_shape(BlockDigest digest) {
+  KvShape shape{.num_kv_heads = 2, .head_dim = 32, .block_size = 4, .num_heads = 4};
+  shape.digest = digest;
+  return shape;
 }
 
 /// The last tokens of the history, enough rows to screen for, and a decode step beside them.
@@ -27,8 +29,8 @@ std::vector<Piece> pieces_of(const Sequence& sequence) {
           {.sequence = &sequence, .first = kBlocks * 4 - 1, .end = kBlocks * 4, .top_k = 4}};
 }
 
-std::vector<int32_t> selected_by(const std::string& backend, const Sequence& sequence) {
-  const KvShape shape = deep_shape();
+std::vector<int32_t> selected_by(const std::string& backend, const KvShape& shape,
+                                 const Sequence& sequence) {
   const auto made = make_test_backend(backend);
   const HostileBatch batch(*made, shape, pieces_of(sequence), 5);
   return run_gate(*made, batch, shape, 8);
@@ -38,16 +40,17 @@ std::vector<int32_t> selected_by(const std::string& backend, const Sequence& seq
 
 TEST_CASE("moba_gate: every instruction path selects the same where sums are exact") {
   const auto path = GENERATE(from_range(instruction_paths()));
-  CAPTURE(path.name);
-  const Sequence sequence = integer_sequence(deep_shape(), kBlocks * 4, 3);
-  const std::vector<int32_t> expected = selected_by("reference", sequence);
+  const KvShape shape = deep_shape(GENERATE(from_range(kBlockDigests)));
+  CAPTURE(path.name, digest_name(shape.digest));
+  const Sequence sequence = integer_sequence(shape, kBlocks * 4, 3);
+  const std::vector<int32_t> expected = selected_by("reference", shape, sequence);
   const ForcedPath forced(path);
-  CHECK(difference(selected_by("cpu", sequence), expected) == "");
+  CHECK(difference(selected_by("cpu", shape, sequence), expected) == "");
 }
 
 TEST_CASE("moba_gate: the screen changes no selection, on real and on hostile numbers") {
   const bool is_hostile = GENERATE(false, true);
-  const KvShape shape = deep_shape();
+  const KvShape shape = deep_shape(GENERATE(from_range(kBlockDigests)));
   const auto width = static_cast<size_t>(shape.num_kv_heads * shape.head_dim);
   Sequence sequence = random_sequence(shape, kBlocks * 4, 8);
   // Trained models' keys have much in common.
@@ -69,21 +72,21 @@ TEST_CASE("moba_gate: the screen changes no selection, on real and on hostile nu
   for (const InstructionPath& path : instruction_paths()) {
     if (path.int8_screen) continue;
     const ForcedPath forced(path);
-    unscreened[path.name] = selected_by("cpu", sequence);
+    unscreened[path.name] = selected_by("cpu", shape, sequence);
   }
   for (const InstructionPath& path : instruction_paths()) {
     if (!path.int8_screen) continue;
-    CAPTURE(path.name, is_hostile);
+    CAPTURE(path.name, digest_name(shape.digest), is_hostile);
     const ForcedPath forced(path);
     std::string without = path.name;
     without.erase(without.find(", int8 screen"));
-    CHECK(difference(selected_by("cpu", sequence), unscreened.at(without)) == "");
+    CHECK(difference(selected_by("cpu", shape, sequence), unscreened.at(without)) == "");
   }
 }
 
 TEST_CASE("moba_gate: decode behind a deep history selects the same on any number of threads") {
   constexpr int64_t kDeepBlocks = 3000;
-  const KvShape shape = deep_shape();
+  const KvShape shape = deep_shape(BlockDigest::kMean);
   const Sequence sequence = random_sequence(shape, kDeepBlocks * 4, 21);
   const Piece decode{
       .sequence = &sequence, .first = kDeepBlocks * 4 - 1, .end = kDeepBlocks * 4, .top_k = 8};

@@ -246,6 +246,45 @@ TEST_CASE("a model with windows is refused by a backend that has none, and loads
   }
 }
 
+TEST_CASE("a digest that a backend has not got is refused by name, and loads elsewhere") {
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors(), tiny_config(R"(, "moba": {"block_size": 4, "top_k": 2,
+      "digest": "cuboid-mean"})"));
+  for (const std::string& name : available_backends()) {
+    CAPTURE(name);
+    const auto backend = make_backend(name);
+    const std::string error = load_error_of([&] { load_model(folder.path(), *backend); });
+    if (backend->has_digest(BlockDigest::kCuboidMean)) {
+      CHECK(error == "");
+    } else {
+      CHECK_THAT(error, Contains("moba.digest: cuboid-mean") && Contains(name));
+    }
+    const MobaConfig mean = {.block_size = 4, .top_k = 2};
+    CHECK(load_error_of([&] { load_model(folder.path(), *backend, &mean); }) == "");
+  }
+}
+
+TEST_CASE("each digest is another model, and the same one in any chunks") {
+  const std::string backend = GENERATE(as<std::string>(), "reference", "cpu");
+  CAPTURE(backend);
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors());
+  std::vector<std::vector<float>> answers;
+  for (const BlockDigest digest : kBlockDigests) {
+    MobaConfig moba{.block_size = 4, .top_k = 2};
+    moba.digest = digest;
+    const auto run = [&](int32_t chunk) {
+      ModelDriver driver(folder.path(), backend, moba, {});
+      return driver.prefill(driver.add_sequence(), prompt(60), chunk, moba);
+    };
+    answers.push_back(run(60));
+    CHECK(run(7) == answers.back());
+  }
+  CHECK(answers[0] != answers[1]);
+  CHECK(answers[0] != answers[2]);
+  CHECK(answers[1] != answers[2]);
+}
+
 TEST_CASE("a window no shorter than the longest sequence is none") {
   std::string config = tiny_config(R"(, "sliding_window": 20)");
   config.replace(config.find("LlamaForCausalLM"), 16, "MistralForCausalLM");

@@ -282,6 +282,14 @@ TEST_CASE("the moba section is strict") {
              Contains("must grow") && Contains("9:8 after 9:4"));
   CHECK_THAT(with_schedule(R"([{"from": 9, "group": 4}, {"from": 10, "group": 2}])"),
              Contains("must grow"));
+  CHECK(with_moba(R"({"block_size": 4, "top_k": 2, "digest": "cuboid-mean"})") == "");
+  CHECK_THAT(
+      with_moba(R"({"block_size": 4, "top_k": 2, "digest": "max"})"),
+      Contains("'moba.digest': expected \"mean\", \"bounds\" or \"cuboid-mean\", got \"max\""));
+  CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 2, "digest": 1})"), Contains("'moba.digest'"));
+  CHECK_THAT(with_moba(R"({"block_size": 4, "top_k": 2, "digest": "bounds",
+      "schedule": [{"from": 9, "group": 4}]})"),
+             Contains("moba.schedule: expected none beside moba.digest bounds, got 9:4"));
   CHECK_THAT(with_moba("[]"), Contains("'moba': expected a JSON object"));
 }
 

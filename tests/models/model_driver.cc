@@ -56,12 +56,14 @@ ModelDriver::ModelDriver(const std::filesystem::path& model_dir, std::string_vie
   const ModelConfig& c = model_->config();
   for (int32_t layer = 0; layer < c.num_layers; ++layer) {
     PagedKvView kv;
+    kv.digest = moba.digest;
     kv.k = allocate_poisoned(
         *backend_, {limits.num_blocks, c.num_kv_heads, block_size_, c.head_dim}, buffers_);
     kv.v = allocate_poisoned(
         *backend_, {limits.num_blocks, c.num_kv_heads, block_size_, c.head_dim}, buffers_);
-    kv.centroids =
-        allocate_poisoned(*backend_, {limits.num_blocks, c.num_kv_heads, c.head_dim}, buffers_);
+    kv.centroids = allocate_poisoned(
+        *backend_, {limits.num_blocks, c.num_kv_heads, digest_dim(moba.digest, c.head_dim)},
+        buffers_);
     layers_.push_back(kv);
   }
   free_blocks_.resize(static_cast<size_t>(limits.num_blocks));

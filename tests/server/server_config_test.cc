@@ -71,6 +71,7 @@ moba-block-size = 32
 moba-top-k = 4
 moba-full-layers = [0, 2]
 moba-schedule = "1000:4,5000:8:2"
+moba-digest = "mean"
 beyond-model-len = true
 moba-decode = "full"
 attention = "moba"
@@ -93,6 +94,7 @@ log-level = "warn"
   CHECK(config.moba_full_layers == std::vector<int32_t>{0, 2});
   CHECK(config.has_full_layers);
   CHECK(config.moba_schedule == "1000:4,5000:8:2");
+  CHECK(config.moba_digest == "mean");
   CHECK(config.beyond_model_len);
   CHECK(config.moba_decode == "full");
   CHECK(config.attention == "moba");
@@ -138,6 +140,7 @@ TEST_CASE("a bad value is refused with the flag's name") {
       {"--attention", "sparse"},
       {"--moba-prefill", "auto"},
       {"--moba-top-k", "0"},
+      {"--moba-digest", "max"},
       {"--moba-block-size", "65537"},
       {"--moba-full-layers", "a"},
       {"--request-timeout", "-1"},

@@ -187,6 +187,32 @@ TEST_CASE("a schedule overrides the model's, costs centroids and bounds top_k") 
   CHECK_THROWS_AS(make_serving_plan(config, small_model(), 0), LoadError);
 }
 
+TEST_CASE("a digest of bounds overrides the model's and costs two numbers for each of the mean's") {
+  // 2 layers, 2 heads: one more bf16 number for each of 8 components.
+  constexpr uint64_t kBoundsBytes = kBlockBytes + 2 * 2 * 8 * 2;
+  ServerConfig config;
+  config.kv_cache_memory = 100 * kBoundsBytes;
+  const std::string usual = make_serving_plan(config, small_model(), 0).service.system_fingerprint;
+  for (const std::string name : {"bounds", "cuboid-mean"}) {
+    CAPTURE(name);
+    config.moba_digest = name;
+    const ServingPlan plan = make_serving_plan(config, small_model(), 0);
+    CHECK(digest_name(plan.kv.digest) == name);
+    CHECK(digest_name(plan.moba.digest) == name);
+    CHECK(plan.kv.num_blocks == 100);
+    CHECK(plan.kv_bytes == static_cast<int64_t>(100 * kBoundsBytes));
+    CHECK(plan.service.system_fingerprint != usual);
+  }
+  ModelConfig model = small_model();
+  model.moba->digest = BlockDigest::kBounds;
+  CHECK(choose_moba({}, model).digest == BlockDigest::kBounds);
+  ServerConfig mean;
+  mean.moba_digest = "mean";
+  CHECK(choose_moba(mean, model).digest == BlockDigest::kMean);
+  config.moba_schedule = "100:4";
+  CHECK_THAT(complaint_about(config, 0), Contains("moba.schedule") && Contains("cuboid-mean"));
+}
+
 TEST_CASE("a step must have a token for each sequence") {
   ServerConfig config;
   config.max_num_seqs = 65;

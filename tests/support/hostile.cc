@@ -78,6 +78,34 @@ std::vector<BFloat16> centroid_of(const BFloat16* block_keys, const KvShape& sha
   return centroid;
 }
 
+std::vector<BFloat16> digest_of(const BFloat16* block_keys, const KvShape& shape) {
+  if (shape.digest == BlockDigest::kMean) return centroid_of(block_keys, shape);
+  const int64_t width = shape.num_kv_heads * shape.head_dim;
+  const std::vector<float> keys =
+      as_stored({block_keys, static_cast<size_t>(shape.block_size * width)}, shape);
+  std::vector<BFloat16> digest(static_cast<size_t>(2 * width));
+  for (int64_t column = 0; column < width; ++column) {
+    std::vector<double> component;
+    for (int64_t j = 0; j < shape.block_size; ++j) {
+      component.push_back(static_cast<double>(keys[static_cast<size_t>(j * width + column)]));
+    }
+    auto [low, high] = std::ranges::minmax(component);
+    if (shape.digest == BlockDigest::kCuboidMean) {
+      const double centre = (low + high) / 2;
+      double distances = 0;
+      for (const double x : component) distances += std::fabs(x - centre);
+      low = centre - distances / static_cast<double>(shape.block_size);
+      high = centre + distances / static_cast<double>(shape.block_size);
+    }
+    if (std::ranges::any_of(component, [](double x) { return std::isnan(x); })) low = high = NAN;
+    const int64_t head = column / shape.head_dim, i = column % shape.head_dim;
+    const auto at = static_cast<size_t>(2 * head * shape.head_dim + i);
+    digest[at] = to_bfloat16(static_cast<float>(low));
+    digest[at + static_cast<size_t>(shape.head_dim)] = to_bfloat16(static_cast<float>(high));
+  }
+  return digest;
+}
+
 std::vector<BFloat16> unit_centroid_of(const BFloat16* keys, int64_t group, const KvShape& shape) {
   const int64_t width = shape.num_kv_heads * shape.head_dim;
   std::vector<float> sums(static_cast<size_t>(width), 0.0f);
@@ -127,7 +155,7 @@ HostileBatch::Host::Host(const KvShape& shape, const std::vector<Piece>& pieces,
     v_integers = k_integers;
     v_scales = k_scales;
   }
-  centroids.assign(static_cast<size_t>(num_blocks * shape.num_kv_heads * shape.head_dim),
+  centroids.assign(static_cast<size_t>(num_blocks * shape.num_kv_heads * shape.digest_dim()),
                    poison<BFloat16>());
   unit_centroids.assign(centroids.size() * static_cast<size_t>(shape.schedule.num_stages),
                         poison<BFloat16>());
@@ -168,9 +196,9 @@ void HostileBatch::Host::place(const KvShape& shape, const Piece& piece,
   }
   for (int64_t i = 0; (i + 1) * shape.block_size <= piece.end; ++i) {
     const int64_t from = i * shape.block_size * num_kv_heads * head_dim;
-    const auto centroid = centroid_of(piece.sequence->key.data() + from, shape);
-    put(centroids, ids[static_cast<size_t>(i)] * num_kv_heads * head_dim, centroid.data(),
-        num_kv_heads * head_dim);
+    const auto digest = digest_of(piece.sequence->key.data() + from, shape);
+    const auto width = static_cast<int64_t>(digest.size());
+    put(centroids, ids[static_cast<size_t>(i)] * width, digest.data(), width);
   }
   place_units(shape, piece, ids);
   const int64_t query_width = shape.num_heads * head_dim;
@@ -207,7 +235,9 @@ HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const Host& h
     : block_ids_(host.block_ids),
       k_(backend, host.k, {host.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim}),
       v_(backend, host.v, {host.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim}),
-      centroids_(backend, host.centroids, {host.num_blocks, shape.num_kv_heads, shape.head_dim}),
+      centroids_(backend, host.centroids,
+                 {host.num_blocks, shape.num_kv_heads, shape.digest_dim()}),
+      digest_(shape.digest),
       query_(backend, host.query, {host.num_rows, shape.num_heads, shape.head_dim}, kRowPadding),
       k_integers_(backend, host.k_integers,
                   {host.num_int8_blocks(), shape.num_kv_heads, shape.block_size, shape.head_dim}),
@@ -232,6 +262,7 @@ HostileBatch::HostileBatch(Backend& backend, const KvShape& shape, const Host& h
 
 PagedKvView HostileBatch::kv() const {
   PagedKvView kv{.k = k_.view(), .v = v_.view(), .centroids = centroids_.view()};
+  kv.digest = digest_;
   if (unit_centroids_.view().shape[0] > 0) kv.unit_centroids = unit_centroids_.view();
   if (k_integers_.view().shape[0] == 0) return kv;
   kv.k = k_integers_.view();

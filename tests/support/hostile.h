@@ -16,6 +16,9 @@ struct KvShape {
   int64_t num_heads = 4;
   DType dtype = DType::kBF16;  // of the cache's keys and values; kI8: with scales
   SelectionSchedule schedule = {};
+  BlockDigest digest = BlockDigest::kMean;
+
+  int64_t digest_dim() const { return quire::digest_dim(digest, head_dim); }
 };
 
 /// A row of an int8 cache by the formula of kernels/ops/append_kv.h, written here once more.
@@ -86,8 +89,10 @@ class HostileBatch {
   HostileBatch(Backend& backend, const KvShape& shape, const Host& host);
 
   std::vector<std::vector<int32_t>> block_ids_;
-  DeviceTensor<BFloat16> k_, v_, centroids_, query_;  // k and v of a bf16 cache
-  DeviceTensor<int8_t> k_integers_, v_integers_;      // of an int8 cache
+  DeviceTensor<BFloat16> k_, v_, centroids_;  // k and v of a bf16 cache
+  BlockDigest digest_;
+  DeviceTensor<BFloat16> query_;
+  DeviceTensor<int8_t> k_integers_, v_integers_;  // of an int8 cache
   DeviceTensor<BFloat16> k_scales_, v_scales_;
   DeviceTensor<BFloat16> unit_centroids_;  // no stage without a schedule
   DeviceTensor<int32_t> cu_query_lens_, kv_lens_, block_tables_, top_k_;
@@ -99,6 +104,10 @@ class HostileBatch {
 /// of what the keys became. `keys` points at the block's first
 /// token in a [num_tokens, num_kv_heads, head_dim] array.
 std::vector<BFloat16> centroid_of(const BFloat16* keys, const KvShape& shape);
+
+/// What the cache keeps of that block, [num_kv_heads, digest_dim]: its centroid, or another digest
+/// by the formulas that kernels/block_digest.h gives in words, written here once more, in f64.
+std::vector<BFloat16> digest_of(const BFloat16* keys, const KvShape& shape);
 
 /// The centroid of a unit of `group` blocks, by the formula of kernels/ops/seal_units.h, from the
 /// keys of its first token on.

@@ -78,7 +78,8 @@ KvStorage::Shape BenchModel::storage_shape(int64_t num_blocks) const {
           .block_size = moba_.block_size,
           .head_dim = config().head_dim,
           .num_stages = moba_.schedule.num_stages,
-          .dtype = options_.kv_dtype};
+          .dtype = options_.kv_dtype,
+          .digest = moba_.digest};
 }
 
 int64_t BenchModel::blocks_of(int64_t num_tokens) const {

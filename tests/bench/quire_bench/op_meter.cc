@@ -113,7 +113,7 @@ void MeteredBackend::count(const MobaGateParams& p) {
   const std::vector<int32_t> top_k = read(p.top_k);
   const std::vector<Rows> sequences = read_rows(p.batch);
   const auto num_heads = static_cast<double>(p.query.shape[1]);
-  const auto head_dim = static_cast<double>(p.kv.head_dim());
+  const auto digest_dim = static_cast<double>(p.kv.digest_dim());
   for (size_t s = 0; s < sequences.size(); ++s) {
     const Rows& rows = sequences[s];
     std::array<int64_t, SelectionSchedule::kMaxStages + 1> most_scored{};  // by stage, none first
@@ -121,12 +121,12 @@ void MeteredBackend::count(const MobaGateParams& p) {
       const SelectionSchedule::Rule rule = p.schedule.rule_at(rows.position(row), top_k[s]);
       const int64_t own_unit = rows.position(row) / (rule.group * p.kv.block_size());
       if (own_unit <= rule.top_k - 1) continue;  // everything is selected, no centroid is read
-      work_.gate_flops += 2 * num_heads * head_dim * static_cast<double>(own_unit);
+      work_.gate_flops += 2 * num_heads * digest_dim * static_cast<double>(own_unit);
       int64_t& most = most_scored[static_cast<size_t>(rule.stage + 1)];
       most = std::max(most, own_unit);
     }
     for (const int64_t most : most_scored) {
-      work_.centroid_bytes += static_cast<double>(most * p.kv.num_kv_heads()) * head_dim *
+      work_.centroid_bytes += static_cast<double>(most * p.kv.num_kv_heads()) * digest_dim *
                               static_cast<double>(element_bytes(p.kv.centroids.dtype));
     }
   }
