@@ -8,7 +8,8 @@ namespace {
 
 const char* mode_name(AttentionMode mode) { return mode == AttentionMode::kMoba ? "moba" : "full"; }
 
-std::string attention_line(const EngineConfig& engine) {
+std::string attention_line(const ServingPlan& plan) {
+  const EngineConfig& engine = plan.engine;
   const MobaConfig& moba = engine.moba;
   std::string line = std::string("prefill ") + mode_name(moba.prefill) + ", decode " +
                      mode_name(moba.decode) + "; moba: blocks of " +
@@ -21,8 +22,21 @@ std::string attention_line(const EngineConfig& engine) {
     line += "; digest " + std::string(digest_name(moba.digest));
   }
   if (!moba.full_attention_layers.empty()) {
-    line += "; full attention in layers";
-    for (const int32_t layer : moba.full_attention_layers) line += " " + std::to_string(layer);
+    line += "; full attention in layers " + layers_text(moba.full_attention_layers) + " of " +
+            std::to_string(engine.num_layers);
+  }
+  if (plan.is_trained_for_moba) return line;
+  const bool is_full = moba.prefill == AttentionMode::kFull && moba.decode == AttentionMode::kFull;
+  line += "; the weights were not trained for MoBA: ";
+  return line + (is_full ? "requests that ask for it are approximated"
+                         : "by the settings' choice, answers are approximated");
+}
+
+std::string sampling_line(const SamplingDefaults& sampling) {
+  std::string line = sampling_text(sampling) + " where a request does not say";
+  if (sampling.is_from_file) line += " (generation_config.json)";
+  for (size_t i = 0; i < sampling.unused_keys.size(); ++i) {
+    line += (i == 0 ? "; not honoured there: " : ", ") + sampling.unused_keys[i];
   }
   return line;
 }
@@ -32,6 +46,17 @@ bool is_loopback(const std::string& host) {
 }
 
 }  // namespace
+
+std::string layers_text(const std::vector<int32_t>& layers) {
+  std::string text;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const size_t first = i;
+    while (i + 1 < layers.size() && layers[i + 1] == layers[i] + 1) ++i;
+    text += (text.empty() ? "" : ", ") + std::to_string(layers[first]);
+    if (i > first) text += "-" + std::to_string(layers[i]);
+  }
+  return text;
+}
 
 std::string format_bytes(int64_t num_bytes) {
   constexpr std::array kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
@@ -68,7 +93,8 @@ std::string make_banner(const ServerConfig& config, const ServingPlan& plan, con
                          std::to_string(num_pool_tokens / plan.engine.max_model_len) +
                          " full-length requests; prefix cache " +
                          (plan.engine.enable_prefix_cache ? "on" : "off"));
-  add("attention  ", attention_line(plan.engine));
+  add("attention  ", attention_line(plan));
+  add("sampling   ", sampling_line(plan.service.sampling));
   add("auth       ", config.api_keys.empty()
                          ? "none: everybody who reaches the port is let in"
                          : std::to_string(config.api_keys.size()) + " API key(s)");

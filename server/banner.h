@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "kernels/backend.h"
 #include "models/model.h"
@@ -14,6 +16,8 @@ namespace quire {
 std::string make_banner(const ServerConfig& config, const ServingPlan& plan, const Model& model,
                         const Backend& backend);
 
+/// "0, 25-27" of ascending layers.
+std::string layers_text(const std::vector<int32_t>& layers);
 /// "1.50 GiB".
 std::string format_bytes(int64_t num_bytes);
 /// "1,048,576".

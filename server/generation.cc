@@ -130,8 +130,8 @@ Status Generation::fit_into_context() {
     num_prompt_tokens += static_cast<int64_t>(prompt.size());
   }
   const auto num_longest = static_cast<int64_t>(longest);
-  const int64_t num_wanted = request_.max_tokens.value_or(
-      is_chat ? std::max<int64_t>(context_tokens - num_longest, 1) : kDefaultCompletionTokens);
+  const int64_t num_wanted =
+      request_.max_tokens.value_or(default_max_tokens(context_tokens - num_longest));
   if (num_longest + num_wanted > context_tokens) {
     return invalid_argument(
         "This model's maximum context length is " + std::to_string(context_tokens) +
@@ -144,6 +144,14 @@ Status Generation::fit_into_context() {
                    num_choices_ * request_.max_tokens.value_or(kDefaultCompletionTokens));
   request_.max_tokens = num_wanted;
   return {};
+}
+
+int64_t Generation::default_max_tokens(int64_t num_left) const {
+  num_left = std::max<int64_t>(num_left, 1);
+  const auto of_model = context_.config.sampling.max_new_tokens;
+  // Nobody asked for so many: what does not fit is no error, and min_tokens comes first.
+  if (of_model) return std::min(std::max<int64_t>(*of_model, request_.min_tokens), num_left);
+  return request_.is_chat ? num_left : kDefaultCompletionTokens;
 }
 
 void Generation::submit() {
@@ -174,6 +182,27 @@ void Generation::submit() {
   stream_->on_event(std::move(admitted));
 }
 
+SamplingParams Generation::sampling_params(size_t choice_idx) const {
+  const SamplingDefaults& defaults = context_.config.sampling;
+  const int64_t top_k = request_.top_k.value_or(defaults.top_k);
+  SamplingParams sampling;
+  sampling.temperature = static_cast<float>(request_.temperature.value_or(defaults.temperature));
+  sampling.top_p = static_cast<float>(request_.top_p.value_or(defaults.top_p));
+  sampling.top_k = static_cast<int32_t>(std::max<int64_t>(top_k, 0));
+  sampling.min_p = static_cast<float>(request_.min_p.value_or(defaults.min_p));
+  sampling.repetition_penalty =
+      static_cast<float>(request_.repetition_penalty.value_or(defaults.repetition_penalty));
+  sampling.presence_penalty = static_cast<float>(request_.presence_penalty);
+  sampling.frequency_penalty = static_cast<float>(request_.frequency_penalty);
+  // Choices of one request differ: choice i draws from seed + i.
+  if (request_.seed) sampling.seed = static_cast<uint64_t>(*request_.seed) + choice_idx;
+  for (const auto& [token, bias] : request_.logit_bias) {
+    sampling.logit_bias.emplace_back(static_cast<TokenId>(token), static_cast<float>(bias));
+  }
+  sampling.num_top_logprobs = static_cast<int32_t>(request_.top_logprobs.value_or(-1));
+  return sampling;
+}
+
 EngineRequest Generation::engine_request(size_t choice_idx) {
   const auto prompt_idx = static_cast<size_t>(choices_[choice_idx].prompt_idx);
   EngineRequest engine;
@@ -182,20 +211,7 @@ EngineRequest Generation::engine_request(size_t choice_idx) {
   engine.max_new_tokens = static_cast<int32_t>(*request_.max_tokens);
   engine.min_new_tokens = static_cast<int32_t>(request_.min_tokens);
   engine.stop_token_ids = stop_token_ids_;
-  SamplingParams& sampling = engine.sampling;
-  sampling.temperature = static_cast<float>(request_.temperature);
-  sampling.top_p = static_cast<float>(request_.top_p);
-  sampling.top_k = static_cast<int32_t>(std::max<int64_t>(request_.top_k, 0));
-  sampling.min_p = static_cast<float>(request_.min_p);
-  sampling.presence_penalty = static_cast<float>(request_.presence_penalty);
-  sampling.frequency_penalty = static_cast<float>(request_.frequency_penalty);
-  sampling.repetition_penalty = static_cast<float>(request_.repetition_penalty);
-  // Choices of one request differ: choice i draws from seed + i.
-  if (request_.seed) sampling.seed = static_cast<uint64_t>(*request_.seed) + choice_idx;
-  for (const auto& [token, bias] : request_.logit_bias) {
-    sampling.logit_bias.emplace_back(static_cast<TokenId>(token), static_cast<float>(bias));
-  }
-  sampling.num_top_logprobs = static_cast<int32_t>(request_.top_logprobs.value_or(-1));
+  engine.sampling = sampling_params(choice_idx);
   if (request_.attention_mode == "full") engine.attention.mode = AttentionMode::kFull;
   if (request_.attention_mode == "moba") engine.attention.mode = AttentionMode::kMoba;
   if (request_.attention_top_k) {

@@ -66,6 +66,9 @@ class Generation final : public RequestHandle::Cancellable,
   Status encode_prompts();
   Status fit_into_context();
   void submit();
+  /// Tokens that a request gets which does not say, of the `num_left` that its prompt leaves.
+  int64_t default_max_tokens(int64_t num_left) const;
+  SamplingParams sampling_params(size_t choice_idx) const;
   EngineRequest engine_request(size_t choice_idx);
   void on_engine_event(size_t choice_idx, EngineEvent event);
   void on_queued(size_t choice_idx, const QueuedEvent& event);

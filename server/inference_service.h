@@ -11,6 +11,7 @@
 #include "engine/scheduler/queue_gate.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
+#include "models/generation_config.h"
 #include "server/request.h"
 
 namespace quire {
@@ -18,13 +19,15 @@ namespace quire {
 struct ServiceConfig {
   std::string model_name;  // as served
   std::vector<std::string> model_aliases;
-  int64_t created = 0;        // unix seconds, for /v1/models
-  int32_t max_model_len = 0;  // tokens
-  int32_t max_choices = 128;  // cap of n * prompts
-  int32_t max_top_k = 64;     // cap of attention.top_k
+  bool accepts_any_model = false;  // other names stand for model_name
+  int64_t created = 0;             // unix seconds, for /v1/models
+  int32_t max_model_len = 0;       // tokens
+  int32_t max_choices = 128;       // cap of n * prompts
+  int32_t max_top_k = 64;          // cap of attention.top_k
   std::optional<double> default_timeout_seconds;
   int num_text_threads = 2;
   std::vector<TokenId> eos_token_ids;
+  SamplingDefaults sampling;       // of requests that do not say
   std::string system_fingerprint;  // "fp_…": model and semantics, not the machine
 };
 

@@ -16,6 +16,7 @@
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 #include "kernels/backend_registry.h"
+#include "models/generation_config.h"
 #include "models/model.h"
 #include "server/admin/health.h"
 #include "server/admin/prometheus.h"
@@ -81,7 +82,9 @@ class Server {
       : config_(std::move(given)),
         backend_(make_backend(config_.backend, {.num_threads = config_.threads})),
         model_config_(load_model_config(config_.model)),
-        plan_(make_serving_plan(config_, model_config_, memory_before_loading())),
+        sampling_(config_.generation_config == "auto" ? load_sampling_defaults(config_.model)
+                                                      : SamplingDefaults{}),
+        plan_(make_serving_plan(config_, model_config_, memory_before_loading(), sampling_)),
         model_(load_model(config_.model, *backend_, &plan_.moba,
                           config_.weights == "int8" ? WeightFormat::kInt8 : WeightFormat::kOriginal,
                           {.max_model_len = plan_.engine.max_model_len,
@@ -150,7 +153,7 @@ class Server {
                                     static_cast<uint64_t>(plan_.engine.vocab_size) +
                                 kDeviceMarginBytes;
     plan_ = make_serving_plan(config_, model_config_,
-                              pool_memory_on_device(config_, memory, step_bytes));
+                              pool_memory_on_device(config_, memory, step_bytes), sampling_);
     return plan_;
   }
 
@@ -174,6 +177,7 @@ class Server {
   HttpMetrics http_metrics_;
   std::unique_ptr<Backend> backend_;
   ModelConfig model_config_;
+  SamplingDefaults sampling_;
   ServingPlan plan_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Tokenizer> tokenizer_;

@@ -35,7 +35,9 @@ struct GenerateRequest {
   std::variant<ChatInput, TextInput, TokenInput> input;
   bool is_chat = false;  // an answer of its own, not a continuation of the prompt's text
 
-  std::optional<int64_t> max_tokens;  // absent: what is left of the context (completions: 16)
+  // Absent, as the sampling parameters below: what the model's generation_config.json says, else
+  // what is left of the context (completions: 16).
+  std::optional<int64_t> max_tokens;
   int64_t min_tokens = 0;
   int64_t n = 1;
   std::vector<std::string> stop;  // at most 4
@@ -46,9 +48,9 @@ struct GenerateRequest {
   bool return_token_ids = false;
   bool wants_progress = false;
 
-  double temperature = 1.0, top_p = 1.0, min_p = 0.0;
-  double presence_penalty = 0.0, frequency_penalty = 0.0, repetition_penalty = 1.0;
-  int64_t top_k = 0;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int64_t> top_k;
+  double presence_penalty = 0.0, frequency_penalty = 0.0;
   std::optional<int64_t> seed;
   std::vector<std::pair<int64_t, double>> logit_bias;
   std::optional<int64_t> top_logprobs;  // absent: no logprobs

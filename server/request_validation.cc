@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "engine/text/utf8.h"
+#include "models/generation_config.h"
 
 namespace quire {
 namespace {
@@ -52,6 +53,10 @@ class Checker {
     if (value >= low && value <= high) return;
     fail(param, std::string(param) + " must be between " + std::to_string(low) + " and " +
                     std::to_string(high) + ", not " + std::to_string(value));
+  }
+  void above_zero(const char* param, double value, double high) {
+    in_range(param, value, 0.0, high);
+    that(value > 0, param, std::string(param) + " must be greater than 0");
   }
   void that(bool condition, const char* param, const std::string& message) {
     if (!condition) fail(param, message);
@@ -107,16 +112,19 @@ void check_stops(Checker& check, const GenerateRequest& request, int32_t vocab_s
 }
 
 void check_sampling(Checker& check, const GenerateRequest& request, int32_t vocab_size) {
-  check.in_range("temperature", request.temperature, 0.0, 2.0);
-  check.in_range("top_p", request.top_p, 0.0, 1.0);
-  check.that(request.top_p > 0, "top_p", "top_p must be greater than 0");
-  check.in_range("top_k", request.top_k, int64_t{-1}, int64_t{1} << 30);
-  check.in_range("min_p", request.min_p, 0.0, 1.0);
+  if (request.temperature) {
+    check.in_range("temperature", *request.temperature, 0.0, kMaxTemperature);
+  }
+  if (request.top_p) check.above_zero("top_p", *request.top_p, kMaxTopP);
+  if (request.top_k) {
+    check.in_range("top_k", *request.top_k, int64_t{kNoTopK}, int64_t{kLargestTopK});
+  }
+  if (request.min_p) check.in_range("min_p", *request.min_p, 0.0, kMaxMinP);
   check.in_range("presence_penalty", request.presence_penalty, -2.0, 2.0);
   check.in_range("frequency_penalty", request.frequency_penalty, -2.0, 2.0);
-  check.in_range("repetition_penalty", request.repetition_penalty, 0.0, 10.0);
-  check.that(request.repetition_penalty > 0, "repetition_penalty",
-             "repetition_penalty must be greater than 0");
+  if (request.repetition_penalty) {
+    check.above_zero("repetition_penalty", *request.repetition_penalty, kMaxRepetitionPenalty);
+  }
   if (request.top_logprobs) {
     check.in_range("top_logprobs", *request.top_logprobs, int64_t{0}, kMaxTopLogprobs);
   }
@@ -130,16 +138,22 @@ void check_sampling(Checker& check, const GenerateRequest& request, int32_t voca
   }
 }
 
+bool is_own_name(const ServiceConfig& config, const std::string& model) {
+  return model == config.model_name ||
+         std::ranges::find(config.model_aliases, model) != config.model_aliases.end();
+}
+
 }  // namespace
 
 Status check_served(const ServiceConfig& config, const std::string& model) {
-  const bool is_served =
-      model.empty() || model == config.model_name ||
-      std::ranges::find(config.model_aliases, model) != config.model_aliases.end();
-  if (is_served) return {};
+  if (config.accepts_any_model || model.empty() || is_own_name(config, model)) return {};
   return Status(StatusCode::kNotFound,
                 "the model '" + shortened(model, kMaxQuotedBytes) + "' does not exist", "model",
                 "model_not_found");
+}
+
+const std::string& name_in_answer(const ServiceConfig& config, const std::string& model) {
+  return is_own_name(config, model) ? model : config.model_name;
 }
 
 int64_t num_choices(const GenerateRequest& request) {
@@ -183,7 +197,7 @@ Status validate(const GenerateRequest& request, const ServiceConfig& config, int
   check.that(num_choices(request) <= config.max_choices, "n",
              "n times the number of prompts must not exceed " + std::to_string(config.max_choices));
   if (request.max_tokens) {
-    check.in_range("max_tokens", *request.max_tokens, int64_t{1}, int64_t{1} << 30);
+    check.in_range("max_tokens", *request.max_tokens, int64_t{1}, int64_t{kLargestMaxTokens});
   }
   check.in_range("min_tokens", request.min_tokens, int64_t{0}, int64_t{1} << 30);
   check.that(!request.max_tokens || request.min_tokens <= *request.max_tokens, "min_tokens",

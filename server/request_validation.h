@@ -17,6 +17,10 @@ Status validate(const GenerateRequest& request, const ServiceConfig& config, int
 /// kNotFound (detail "model_not_found") unless `model` is served. Empty means the served one.
 Status check_served(const ServiceConfig& config, const std::string& model);
 
+/// The name that an answer carries: `model` where it is one of ours, else the served one's, so that
+/// nobody takes an answer for that of a model which is not here.
+const std::string& name_in_answer(const ServiceConfig& config, const std::string& model);
+
 /// Choices the request makes: n for each prompt. Saturates: n may be out of range.
 int64_t num_choices(const GenerateRequest& request);
 

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -11,6 +12,7 @@ namespace quire {
 namespace {
 
 constexpr int kBadSettings = 2;
+constexpr size_t kMaxQuotedBytes = 64;
 constexpr uint64_t kMaxBytes = uint64_t{1} << 50;
 
 /// A number of bytes with or without a unit. The bound also catches "-1", which CLI11 reads as the
@@ -37,10 +39,17 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
   app.add_option("--model", config.model,
                  "Hugging Face folder or GGUF file; default: the bundled model");
   app.add_option("--served-model-name", config.served_model_name, "name in the API");
+  app.add_flag("--accept-any-model", config.accept_any_model,
+               "answer requests for other models, too, under the own name");
   app.add_option("--backend", config.backend, "auto, cpu, reference, cuda:N")
       ->capture_default_str();
   app.add_option("--weights", config.weights, "bf16, or int8: half the memory, rounded")
       ->check(CLI::IsMember({"bf16", "int8"}))
+      ->capture_default_str();
+  app.add_option("--generation-config", config.generation_config,
+                 "auto: requests that do not say are sampled as the model's "
+                 "generation_config.json wants; none: as OpenAI's")
+      ->check(CLI::IsMember({"auto", "none"}))
       ->capture_default_str();
   app.add_option("--threads", config.threads, "CPU threads of one op; 0: all available")
       ->check(CLI::Range(0, 1024));
@@ -63,6 +72,29 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
   app.add_flag("--no-prefix-cache", config.no_prefix_cache, "never reuse blocks between requests");
 }
 
+/// Numbers of layers, and "last:N". How many there are is the model's to say.
+void read_full_layers(const std::vector<std::string>& entries, ServerConfig& config) {
+  constexpr std::string_view kLast = "last:";
+  config.has_full_layers = true;
+  for (const std::string& entry : entries) {
+    const bool is_last = entry.starts_with(kLast);
+    const char* const begin = entry.data() + (is_last ? kLast.size() : 0);
+    const char* const end = entry.data() + entry.size();
+    int32_t number = 0;
+    const auto [stop, error] = std::from_chars(begin, end, number);
+    if (error != std::errc() || stop != end || number < (is_last ? 1 : 0)) {
+      throw CLI::ValidationError(
+          "--moba-full-layers",
+          "expected a layer's number or last:N, got \"" + entry.substr(0, kMaxQuotedBytes) + "\"");
+    }
+    if (is_last) {
+      config.moba_full_last = std::max(config.moba_full_last, number);
+    } else {
+      config.moba_full_layers.push_back(number);
+    }
+  }
+}
+
 void add_attention_options(CLI::App& app, ServerConfig& config) {
   const CLI::IsMember modes({"moba", "full"});
   app.add_option("--attention", config.attention, "of requests that do not choose")
@@ -82,7 +114,10 @@ void add_attention_options(CLI::App& app, ServerConfig& config) {
                  "what stands for a block where a query chooses: mean, bounds (Quest) or "
                  "cuboid-mean (ArkVale)")
       ->check(CLI::IsMember({"mean", "bounds", "cuboid-mean"}));
-  app.add_option("--moba-full-layers", config.moba_full_layers, "layers that run full attention")
+  app.add_option_function<std::vector<std::string>>(
+         "--moba-full-layers",
+         [&config](const std::vector<std::string>& entries) { read_full_layers(entries, config); },
+         "layers that run full attention: numbers, last:N for the last N, or both")
       ->delimiter(',');
   app.add_option("--moba-prefill", config.moba_prefill, "moba or full")->check(modes);
   app.add_option("--moba-decode", config.moba_decode, "moba or full")->check(modes);
@@ -233,7 +268,6 @@ ServerConfig parse_command_line(int argc, const char* const* argv) {
   } catch (const CLI::ParseError& error) {
     throw CommandLineExit{kBadSettings, first_line(error.what())};
   }
-  config.has_full_layers = app.count("--moba-full-layers") > 0;
   for (const std::string& key : config.api_keys) {
     if (key.empty()) throw CommandLineExit{kBadSettings, "--api-key: a key must not be empty"};
   }

@@ -14,9 +14,11 @@ struct ServerConfig {
   // model
   std::filesystem::path model;    // empty: the bundled one
   std::string served_model_name;  // empty: the name of the folder or GGUF file
+  bool accept_any_model = false;  // whatever model a request names, this one answers
   std::string backend = "auto";
-  std::string weights = "bf16";  // bf16, int8
-  int threads = 0;               // of one op and of tokenising; 0: all that the process may use
+  std::string weights = "bf16";            // bf16, int8
+  std::string generation_config = "auto";  // auto: its sampling defaults are taken; none
+  int threads = 0;  // of one op and of tokenising; 0: all that the process may use
   // context and cache
   int32_t max_model_len = 0;            // tokens; 0: the model's, or what the KV pool holds
   bool beyond_model_len = false;        // max_model_len may exceed what the model was made for
@@ -26,10 +28,11 @@ struct ServerConfig {
   bool no_prefix_cache = false;
   // attention; absent: the model's
   std::optional<int32_t> moba_block_size, moba_top_k, moba_decode_top_k;
-  std::string moba_schedule;  // FROM:GROUP[:TOP_K],… or none; empty: the model's
-  std::string moba_digest;    // mean, bounds, cuboid-mean; empty: the model's
-  std::vector<int32_t> moba_full_layers;
-  bool has_full_layers = false;
+  std::string moba_schedule;              // FROM:GROUP[:TOP_K],… or none; empty: the model's
+  std::string moba_digest;                // mean, bounds, cuboid-mean; empty: the model's
+  std::vector<int32_t> moba_full_layers;  // by number; and the last moba_full_last ones
+  int32_t moba_full_last = 0;
+  bool has_full_layers = false;           // absent: the model's
   std::string attention = "auto";         // of requests that do not choose: auto, moba, full
   std::string moba_prefill, moba_decode;  // moba, full; empty: the model's
   // scheduling

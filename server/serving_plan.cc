@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <set>
 #include <stdexcept>
 
 namespace quire {
@@ -22,17 +23,20 @@ std::string model_name(const ServerConfig& config) {
 }
 
 /// FNV-1a: the fingerprint names model and semantics, it guards nothing.
-std::string fingerprint(const ModelConfig& model, const MobaConfig& moba, DType kv_dtype,
-                        const std::string& name) {
+std::string fingerprint(const ModelConfig& model, const ServingPlan& plan) {
   uint64_t hash = 14695981039346656037ull;
-  const std::string facts =
-      name + '/' + model.architecture + '/' + std::to_string(model.num_layers) + '/' +
-      std::to_string(model.hidden_size) + '/' + std::to_string(model.vocab_size) + '/' +
+  const MobaConfig& moba = plan.engine.moba;
+  const std::string sampling = sampling_text(plan.service.sampling);
+  std::string facts =
+      plan.service.model_name + '/' + model.architecture + '/' + std::to_string(model.num_layers) +
+      '/' + std::to_string(model.hidden_size) + '/' + std::to_string(model.vocab_size) + '/' +
       std::to_string(moba.block_size) + '/' + std::to_string(moba.top_k) + '/' +
       std::to_string(moba.top_k_of_decode()) + '/' + schedule_text(moba.schedule) + '/' +
       std::string(digest_name(moba.digest)) + '/' + std::to_string(static_cast<int>(moba.prefill)) +
-      std::to_string(static_cast<int>(moba.decode)) + '/' + std::string(dtype_name(kv_dtype)) +
+      std::to_string(static_cast<int>(moba.decode)) + '/' + std::string(dtype_name(plan.kv.dtype)) +
       "/" QUIRE_VERSION;
+  for (const int32_t layer : moba.full_attention_layers) facts += "/full" + std::to_string(layer);
+  if (sampling != sampling_text({})) facts += '/' + sampling;
   for (const char c : facts) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
   char text[16];
   std::snprintf(text, sizeof text, "fp_%010llx",
@@ -104,6 +108,24 @@ HttpServerConfig http_config(const ServerConfig& config) {
   return http;
 }
 
+/// --moba-full-layers in ascending order, each once.
+std::vector<int32_t> full_layers(const ServerConfig& config, int32_t num_layers) {
+  if (config.moba_full_last > num_layers) {
+    throw LoadError("--moba-full-layers: last:" + std::to_string(config.moba_full_last) +
+                    ", and the model has " + std::to_string(num_layers) + " layers");
+  }
+  std::set<int32_t> layers(config.moba_full_layers.begin(), config.moba_full_layers.end());
+  for (const int32_t layer : layers) {
+    if (layer < num_layers) continue;
+    throw LoadError("--moba-full-layers: " + std::to_string(layer) +
+                    ", and the model's layers are 0 to " + std::to_string(num_layers - 1));
+  }
+  for (int32_t layer = num_layers - config.moba_full_last; layer < num_layers; ++layer) {
+    layers.insert(layer);
+  }
+  return {layers.begin(), layers.end()};
+}
+
 AttentionMode mode_of(const std::string& text, AttentionMode otherwise) {
   if (text == "moba") return AttentionMode::kMoba;
   if (text == "full") return AttentionMode::kFull;
@@ -130,7 +152,7 @@ MobaConfig choose_moba(const ServerConfig& config, ModelConfig model) {
     if (!digest) throw LoadError("--moba-digest: no digest is named " + config.moba_digest);
     moba.digest = *digest;
   }
-  if (config.has_full_layers) moba.full_attention_layers = config.moba_full_layers;
+  if (config.has_full_layers) moba.full_attention_layers = full_layers(config, model.num_layers);
   moba.prefill = mode_of(config.moba_prefill, moba.prefill);
   moba.decode = mode_of(config.moba_decode, moba.decode);
   model.moba = moba;
@@ -154,9 +176,10 @@ PoolMemory pool_memory_on_device(const ServerConfig& config, const DeviceMemory&
 }
 
 ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& model,
-                              const PoolMemory& memory) {
+                              const PoolMemory& memory, const SamplingDefaults& sampling) {
   ServingPlan plan;
   plan.moba = choose_moba(config, model);
+  plan.is_trained_for_moba = model.moba.has_value();
   plan.kv = {.num_layers = model.num_layers,
              .num_blocks = 1,
              .num_kv_heads = model.num_kv_heads,
@@ -196,13 +219,15 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
 
   ServiceConfig& service = plan.service;
   service.model_name = model_name(config);
+  service.accepts_any_model = config.accept_any_model;
   service.created = std::time(nullptr);
   service.max_model_len = engine.max_model_len;
   service.max_top_k = engine.max_top_k;
   if (config.request_timeout > 0) service.default_timeout_seconds = config.request_timeout;
   service.num_text_threads = config.text_threads;
   service.eos_token_ids = model.eos_token_ids;
-  service.system_fingerprint = fingerprint(model, plan.moba, plan.kv.dtype, service.model_name);
+  service.sampling = sampling;
+  service.system_fingerprint = fingerprint(model, plan);
   plan.http = http_config(config);
   return plan;
 }

@@ -6,6 +6,7 @@
 #include "engine/engine_config.h"
 #include "engine/kv_cache/kv_storage.h"
 #include "kernels/backend.h"
+#include "models/generation_config.h"
 #include "models/model_config.h"
 #include "server/http/http_server.h"
 #include "server/inference_service.h"
@@ -16,6 +17,7 @@ namespace quire {
 /// Settings, model and machine brought together: what the parts are built with. Pure values.
 struct ServingPlan {
   MobaConfig moba;
+  bool is_trained_for_moba = false;  // the folder says so
   EngineConfig engine;
   KvStorage::Shape kv;
   int64_t kv_bytes = 0;
@@ -38,10 +40,10 @@ struct PoolMemory {
   double share;              // of it that the pool takes
 };
 
-/// Throws std::runtime_error, in the words of the flags, where settings and memory do not fit
-/// together.
+/// `sampling` is for requests that do not say. Throws std::runtime_error, in the words of the
+/// flags, where settings and memory do not fit together.
 ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& model,
-                              const PoolMemory& memory);
+                              const PoolMemory& memory, const SamplingDefaults& sampling = {});
 
 /// What the pool may take of a device's own memory: its share after what is in use already (the
 /// weights, other programs) and what the steps will need. Throws std::runtime_error with the

@@ -6,6 +6,7 @@
 
 #include "server/error_table.h"
 #include "server/grpc/proto_convert.h"
+#include "server/request_validation.h"
 
 namespace quire {
 namespace {
@@ -71,9 +72,8 @@ class GrpcStream::Events final : public GenerateStream {
 GrpcStream* GrpcStream::start(InferenceService& service, GenerateRequest request,
                               grpc::CallbackServerContext& context, OpenCalls& calls) {
   auto* stream = new GrpcStream(context, calls);
-  stream->events_ =
-      std::make_shared<Events>(stream, request.request_id,
-                               request.model.empty() ? service.config().model_name : request.model);
+  stream->events_ = std::make_shared<Events>(stream, request.request_id,
+                                             name_in_answer(service.config(), request.model));
   RequestHandle handle = service.generate(std::move(request), stream->events_);
   const std::lock_guard lock(stream->mutex_);
   // The call cannot be over yet: gRPC delivers OnCancel and OnDone only after the method returned.

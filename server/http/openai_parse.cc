@@ -82,13 +82,13 @@ void read_attention(const RequestFields& fields, GenerateRequest& request, Statu
 }
 
 void read_sampling(const RequestFields& fields, GenerateRequest& request) {
-  request.temperature = fields.number("temperature").value_or(1.0);
-  request.top_p = fields.number("top_p").value_or(1.0);
-  request.min_p = fields.number("min_p").value_or(0.0);
-  request.top_k = fields.integer("top_k").value_or(0);
+  request.temperature = fields.number("temperature");
+  request.top_p = fields.number("top_p");
+  request.min_p = fields.number("min_p");
+  request.top_k = fields.integer("top_k");
   request.presence_penalty = fields.number("presence_penalty").value_or(0.0);
   request.frequency_penalty = fields.number("frequency_penalty").value_or(0.0);
-  request.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
+  request.repetition_penalty = fields.number("repetition_penalty");
   request.seed = fields.integer("seed");
   read_logit_bias(fields, request);
 }

@@ -58,7 +58,7 @@ RunningAnswer generate(RouteContext& context, HttpRequest http, Channel channel,
   AnswerIdentity identity{.route = route,
                           .id = make_answer_id(route),
                           .created = std::time(nullptr),
-                          .model = request.model.empty() ? config.model_name : request.model,
+                          .model = name_in_answer(config, request.model),
                           .system_fingerprint = config.system_fingerprint,
                           .has_logprobs = request.top_logprobs.has_value(),
                           .has_token_ids = request.return_token_ids};
@@ -117,9 +117,11 @@ RunningAnswer list_models(RouteContext& context, HttpRequest, Channel channel) {
 
 RunningAnswer get_model(RouteContext& context, HttpRequest http, Channel channel) {
   const std::string id = http.target.substr(http.target.rfind("/models/") + 8);
+  const ServiceConfig& config = context.service.config();
   const Status known = context.service.check_model(id);
-  return answer_now(channel, known.ok() ? json_answer(format_model(context.service.config(), id))
-                                        : error_answer(known));
+  return answer_now(channel, known.ok()
+                                 ? json_answer(format_model(config, name_in_answer(config, id)))
+                                 : error_answer(known));
 }
 
 RunningAnswer livez(RouteContext& context, HttpRequest, Channel channel) {

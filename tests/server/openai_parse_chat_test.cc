@@ -25,10 +25,11 @@ TEST_CASE("a chat body with nothing but messages has the documented defaults") {
   CHECK(request.model.empty());
   CHECK_FALSE(request.max_tokens);
   CHECK(request.n == 1);
-  CHECK(request.temperature == 1.0);
-  CHECK(request.top_p == 1.0);
-  CHECK(request.repetition_penalty == 1.0);
-  CHECK(request.top_k == 0);
+  CHECK_FALSE(request.temperature);
+  CHECK_FALSE(request.top_p);
+  CHECK_FALSE(request.min_p);
+  CHECK_FALSE(request.repetition_penalty);
+  CHECK_FALSE(request.top_k);
   CHECK_FALSE(request.seed);
   CHECK_FALSE(request.top_logprobs);
   CHECK(request.skip_special_tokens);

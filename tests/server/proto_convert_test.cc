@@ -43,10 +43,10 @@ std::string facts(const Result<GenerateRequest>& given) {
       << " max=" << shown(request.max_tokens) << " min=" << request.min_tokens << " n=" << request.n
       << " ignore_eos=" << request.ignore_eos << " skip_special=" << request.skip_special_tokens
       << " echo=" << request.echo << " ids=" << request.return_token_ids
-      << " progress=" << request.wants_progress << " temperature=" << request.temperature
-      << " top_p=" << request.top_p << " min_p=" << request.min_p
+      << " progress=" << request.wants_progress << " temperature=" << shown(request.temperature)
+      << " top_p=" << shown(request.top_p) << " min_p=" << shown(request.min_p)
       << " presence=" << request.presence_penalty << " frequency=" << request.frequency_penalty
-      << " repetition=" << request.repetition_penalty << " top_k=" << request.top_k
+      << " repetition=" << shown(request.repetition_penalty) << " top_k=" << shown(request.top_k)
       << " seed=" << shown(request.seed) << " logprobs=" << shown(request.top_logprobs)
       << " mode=" << shown(request.attention_mode)
       << " attention_top_k=" << shown(request.attention_top_k) << " priority=" << request.priority

@@ -262,6 +262,20 @@ TEST_CASE("a model is served under its names and under no name") {
   }
 }
 
+TEST_CASE("with any model accepted, other names stand for the served one") {
+  ServiceConfig config = service_config();
+  CHECK(name_in_answer(config, "m") == "m");
+  CHECK(name_in_answer(config, "alias") == "alias");
+  CHECK(name_in_answer(config, "") == "m");
+  config.accepts_any_model = true;
+  for (const std::string other : {"gpt-4o", "M", "m/", "/models/m", "alias2"}) {
+    CAPTURE(other);
+    CHECK(check_served(config, other).ok());
+    CHECK(name_in_answer(config, other) == "m");
+  }
+  CHECK(name_in_answer(config, "alias") == "alias");
+}
+
 TEST_CASE("a model's name as long as a book is not repeated") {
   const Status status = check_served(service_config(), std::string(1'000'000, 'x'));
   CHECK(status.detail() == "model_not_found");

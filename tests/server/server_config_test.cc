@@ -21,8 +21,11 @@ TEST_CASE("without any settings the server listens on this machine only") {
   CHECK(config.max_body_size == 64u << 20);
   CHECK(config.api_keys.empty());
   CHECK(config.attention == "auto");
+  CHECK(config.generation_config == "auto");
+  CHECK_FALSE(config.accept_any_model);
   CHECK_FALSE(config.moba_top_k);
   CHECK_FALSE(config.has_full_layers);
+  CHECK(config.moba_full_last == 0);
   CHECK_FALSE(config.no_prefix_cache);
 }
 
@@ -63,10 +66,12 @@ model = "/models/m"
 served-model-name = "name"
 backend = "cpu"
 weights = "int8"
+generation-config = "none"
 max-model-len = 4096
 kv-cache-memory = "2GiB"
 kv-dtype = "int8"
 no-prefix-cache = true
+accept-any-model = true
 moba-block-size = 32
 moba-top-k = 4
 moba-full-layers = [0, 2]
@@ -85,7 +90,9 @@ log-level = "warn"
   CHECK(config.served_model_name == "name");
   CHECK(config.backend == "cpu");
   CHECK(config.weights == "int8");
+  CHECK(config.generation_config == "none");
   CHECK(config.max_model_len == 4096);
+  CHECK(config.accept_any_model);
   CHECK(config.kv_cache_memory == uint64_t{2} << 30);
   CHECK(config.no_prefix_cache);
   CHECK(config.moba_block_size == 32);
@@ -102,6 +109,25 @@ log-level = "warn"
   CHECK(config.max_body_size == 1u << 20);
   CHECK(config.keepalive == 2.5);
   CHECK(config.log_level == "warn");
+}
+
+TEST_CASE("layers of full attention are numbers, the last ones, or both") {
+  const auto check = [](const ServerConfig& config, std::vector<int32_t> layers, int32_t last) {
+    CHECK(config.has_full_layers);
+    CHECK(config.moba_full_layers == layers);
+    CHECK(config.moba_full_last == last);
+  };
+  check(settings({"--moba-full-layers", "last:3"}), {}, 3);
+  check(settings({"--moba-full-layers", "0,5,last:3"}), {0, 5}, 3);
+  check(settings({"--moba-full-layers=last:2,0"}), {0}, 2);
+  const TemporaryFile text("moba-full-layers = \"last:4\"\n");
+  check(settings({"--config", text.path()}), {}, 4);
+  const TemporaryFile list("moba-full-layers = [0, \"last:3\"]\n");
+  check(settings({"--config", list.path()}), {0}, 3);
+  const Environment environment({{std::string("QUIRE_MOBA_FULL_LAYERS"), std::string("1,last:2")}});
+  check(settings({}), {1}, 2);
+  check(settings({"--config", list.path()}), {1}, 2);
+  check(settings({"--moba-full-layers", "7"}), {7}, 0);
 }
 
 TEST_CASE("an unknown setting is refused by its name wherever it stands") {
@@ -137,12 +163,21 @@ TEST_CASE("a bad value is refused with the flag's name") {
       {"--max-body-size", "18446744073709551615"},
       {"--max-unsent-stream-bytes", "18446744073709551615"},
       {"--kv-dtype", "int4"},
+      {"--generation-config", "some"},
       {"--attention", "sparse"},
       {"--moba-prefill", "auto"},
       {"--moba-top-k", "0"},
       {"--moba-digest", "max"},
       {"--moba-block-size", "65537"},
       {"--moba-full-layers", "a"},
+      {"--moba-full-layers", "-1"},
+      {"--moba-full-layers", "1.5"},
+      {"--moba-full-layers", "99999999999"},
+      {"--moba-full-layers", "0,last:"},
+      {"--moba-full-layers", "last:0"},
+      {"--moba-full-layers", "last:-1"},
+      {"--moba-full-layers", "last:2x"},
+      {"--moba-full-layers", "first:2"},
       {"--request-timeout", "-1"},
       {"--request-timeout", "nan"},
       {"--drain-timeout", "nan"},

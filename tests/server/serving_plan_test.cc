@@ -248,8 +248,29 @@ TEST_CASE("settings override the model's blocks one by one") {
   CHECK(moba.prefill == AttentionMode::kMoba);
   CHECK(moba.decode == AttentionMode::kFull);
   CHECK(moba.full_attention_layers == std::vector<int32_t>{1});
-  config.moba_full_layers = {2};
-  CHECK_THROWS_AS(choose_moba(config, small_model()), LoadError);
+}
+
+TEST_CASE("the layers of full attention are named from either end, and must be there") {
+  ModelConfig model = small_model();
+  model.num_layers = 6;
+  model.moba->full_attention_layers = {1};
+  CHECK(choose_moba({}, model).full_attention_layers == std::vector<int32_t>{1});
+  ServerConfig config;
+  config.has_full_layers = true;
+  CHECK(choose_moba(config, model).full_attention_layers.empty());
+  config.moba_full_last = 2;
+  CHECK(choose_moba(config, model).full_attention_layers == std::vector<int32_t>{4, 5});
+  config.moba_full_layers = {5, 0, 0};
+  CHECK(choose_moba(config, model).full_attention_layers == std::vector<int32_t>{0, 4, 5});
+  config.moba_full_last = 6;
+  CHECK(choose_moba(config, model).full_attention_layers.size() == 6);
+  config.moba_full_last = 7;
+  CHECK_THAT(complaint_about(config, 0, model),
+             Contains("--moba-full-layers: last:7") && Contains("6 layers"));
+  config.moba_full_last = 0;
+  config.moba_full_layers = {6};
+  CHECK_THAT(complaint_about(config, 0, model),
+             Contains("--moba-full-layers: 6") && Contains("0 to 5"));
 }
 
 TEST_CASE("a number of blocks is that of decode too, unless decode has its own") {
@@ -321,6 +342,16 @@ TEST_CASE("limits of the settings reach the parts that keep them") {
   CHECK_FALSE(make_serving_plan({}, small_model(), 0).service.default_timeout_seconds);
 }
 
+TEST_CASE("what the model wants of requests that do not say reaches the service") {
+  SamplingDefaults sampling;
+  sampling.top_k = 20;
+  sampling.max_new_tokens = 300;
+  const ServiceConfig service = make_serving_plan({}, small_model(), 0, sampling).service;
+  CHECK(service.sampling.top_k == 20);
+  CHECK(service.sampling.max_new_tokens == 300);
+  CHECK(service.sampling.temperature == 1.0);
+}
+
 TEST_CASE("the fingerprint changes with the attention and with nothing of the machine") {
   const std::string usual = make_serving_plan({}, small_model(), 0).service.system_fingerprint;
   CHECK_THAT(usual, Catch::Matchers::StartsWith("fp_"));
@@ -328,9 +359,18 @@ TEST_CASE("the fingerprint changes with the attention and with nothing of the ma
   ServerConfig config;
   config.moba_top_k = 4;
   CHECK(make_serving_plan(config, small_model(), 0).service.system_fingerprint != usual);
+  ServerConfig layers;
+  layers.has_full_layers = true;
+  layers.moba_full_last = 1;
+  CHECK(make_serving_plan(layers, small_model(), 0).service.system_fingerprint != usual);
+  ServerConfig full;
+  full.attention = "full";
+  CHECK(make_serving_plan(full, small_model(), 0).service.system_fingerprint != usual);
   ServerConfig int8;
   int8.kv_dtype = "int8";
   CHECK(make_serving_plan(int8, small_model(), 0).service.system_fingerprint != usual);
+  CHECK(make_serving_plan({}, small_model(), 0, {.temperature = 0.5}).service.system_fingerprint !=
+        usual);
 }
 
 TEST_CASE("the banner's numbers are readable") {
@@ -342,6 +382,10 @@ TEST_CASE("the banner's numbers are readable") {
   CHECK(format_bytes(1023) == "1023 B");
   CHECK(format_bytes(1536) == "1.50 KiB");
   CHECK(format_bytes(int64_t{3} << 29) == "1.50 GiB");
+  CHECK(layers_text({}).empty());
+  CHECK(layers_text({3}) == "3");
+  CHECK(layers_text({0, 25, 26, 27}) == "0, 25-27");
+  CHECK(layers_text({0, 1, 3, 5, 6}) == "0-1, 3, 5-6");
 }
 
 }  // namespace
