@@ -1,9 +1,17 @@
 #include "server/grpc/proto_convert.h"
 
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
 #include <utility>
+
+#include "server/http/json_text.h"
+#include "server/http/openai_messages.h"
 
 namespace quire {
 namespace {
+
+using Json = nlohmann::json;
 
 template <class T, class Field>
 void assign_if(bool is_present, T& target, Field value) {
@@ -48,18 +56,87 @@ void write_logprob(const TokenLogprobText& entry, v1::TokenLogprob& proto) {
   for (const TokenLogprobText& top : entry.top) write_logprob(top, *proto.add_top());
 }
 
+/// The body of an HTTP request, of members that a proto has as texts or as JSON. What reads it
+/// there judges it here.
+class JsonBody {
+ public:
+  void add_text(const char* key, const std::string& text) {
+    // Protobuf has checked that it is UTF-8; should it not be, printing must not throw.
+    add(key, Json(text).dump(-1, ' ', false, Json::error_handler_t::replace));
+  }
+  /// kInvalidArgument unless `json` is one value, so that it cannot add members of its own.
+  Status add_json(const char* key, const std::string& json, const std::string& param) {
+    if (json.find('\0') != std::string::npos || !Json::accept(json)) {
+      return invalid_argument(param + " is not valid JSON", param);
+    }
+    add(key, json);
+    return {};
+  }
+  bool empty() const { return text_.empty(); }
+  std::string text() const { return "{" + text_ + "}"; }
+
+ private:
+  void add(const char* key, const std::string& json) {
+    text_.append(text_.empty() ? "\"" : ",\"").append(key).append("\":").append(json);
+  }
+  std::string text_;
+};
+
+/// ChatTemplateOptions' tools and names.
+Status read_tools_and_names(const v1::ChatRequest& proto, ChatTemplateOptions& options) {
+  JsonBody body;
+  Status status;
+  if (!proto.tools_json().empty()) status = body.add_json("tools", proto.tools_json(), "tools");
+  if (status.ok() && !proto.chat_template_kwargs_json().empty()) {
+    status = body.add_json("chat_template_kwargs", proto.chat_template_kwargs_json(),
+                           "chat_template_kwargs");
+  }
+  if (!proto.tool_choice().empty()) body.add_text("tool_choice", proto.tool_choice());
+  if (!status.ok() || body.empty()) return status;
+  const std::string text = body.text();
+  Result<Json> object = parse_json_object(text, JsonLimits{});
+  if (!object.ok()) return object.status();
+  read_template_inputs(RequestFields(object.value(), "", status), text, options, status);
+  return status;
+}
+
+/// ChatMessage::more_json.
+Status read_more(const v1::ChatMessage& proto, const std::string& path, std::string& more_json) {
+  JsonBody body;
+  if (proto.has_name()) body.add_text("name", proto.name());
+  if (proto.has_tool_call_id()) body.add_text("tool_call_id", proto.tool_call_id());
+  if (proto.has_reasoning_content()) {
+    body.add_text("reasoning_content", proto.reasoning_content());
+  }
+  Status status;
+  if (!proto.tool_calls_json().empty()) {
+    status = body.add_json("tool_calls", proto.tool_calls_json(), path + "tool_calls");
+  }
+  if (!status.ok() || body.empty()) return status;
+  const std::string text = body.text();
+  Result<Json> object = parse_json_object(text, JsonLimits{});
+  if (!object.ok()) return object.status();
+  more_json = read_more_members(
+      RequestFields(object.value(), path, status), [&] { return std::string_view(text); }, status);
+  return status;
+}
+
 }  // namespace
 
-GenerateRequest from_proto(v1::ChatRequest& proto) {
+Result<GenerateRequest> from_proto(v1::ChatRequest& proto) {
   GenerateRequest request;
   request.is_chat = true;
   request.model = proto.model();
   read_options(proto.options(), request);
   GenerateRequest::ChatInput input;
+  Status status = read_tools_and_names(proto, input.options);
   for (v1::ChatMessage& message : *proto.mutable_messages()) {
-    input.messages.push_back(
-        {.role = message.role(), .content = std::move(*message.mutable_content())});
+    const std::string path = "messages[" + std::to_string(input.messages.size()) + "].";
+    ChatMessage& read = input.messages.emplace_back(
+        ChatMessage{.role = message.role(), .content = std::move(*message.mutable_content())});
+    if (status.ok()) status = read_more(message, path, read.more_json);
   }
+  if (!status.ok()) return status;
   input.options.continue_final_message = proto.continue_final_message();
   input.options.add_generation_prompt = !proto.continue_final_message();
   assign_if(proto.has_add_generation_prompt(), input.options.add_generation_prompt,

@@ -9,7 +9,8 @@ namespace quire {
 
 // Between protobuf and the service's own types. Absent fields get the defaults of the JSON twin.
 
-GenerateRequest from_proto(v1::ChatRequest& proto);
+/// kInvalidArgument if what comes as JSON text is not, or would be refused over HTTP.
+Result<GenerateRequest> from_proto(v1::ChatRequest& proto);
 /// kInvalidArgument if both texts and token ids are given.
 Result<GenerateRequest> from_proto(v1::CompletionRequest& proto);
 

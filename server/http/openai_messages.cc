@@ -75,7 +75,8 @@ class MessagesReader {
       const Json* value = fields.find(key);
       if (value != nullptr && is_filled(*value)) fields.fail(key, "is not supported");
     }
-    result.more_json = read_more(fields, message_idx);
+    result.more_json = read_more_members(
+        fields, [&] { return message_text(message_idx); }, status_);
     const Json* calls = fields.find("tool_calls");
     const bool has_calls = calls != nullptr && is_filled(*calls);
     Json* content = fields.find("content");
@@ -84,25 +85,6 @@ class MessagesReader {
       result.content = read_content(*content, fields.path_of("content"), status_);
     }
     return result;
-  }
-
-  /// ChatMessage::more_json.
-  std::string read_more(const RequestFields& fields, size_t message_idx) {
-    std::string members;
-    for (const char* const key : kMoreMembers) {
-      const Json* value = fields.find(key);
-      if (value == nullptr) continue;
-      const bool is_calls = key == std::string_view("tool_calls");
-      if (is_calls ? !value->is_array() : !value->is_string()) {
-        fields.fail(key, is_calls ? "must be a list" : "must be a string");
-      }
-      if (!status_.ok()) return {};
-      if (value->empty()) continue;  // a list without calls
-      members += members.empty() ? "{\"" : ",\"";
-      members += std::string(key) + "\":";
-      members += member_text(message_text(message_idx), key);
-    }
-    return members.empty() ? members : members + "}";
   }
 
   std::string_view message_text(size_t message_idx) {
@@ -172,11 +154,36 @@ std::string read_kwargs(const RequestFields& fields, std::string_view body) {
 
 }  // namespace
 
+std::string read_more_members(const RequestFields& fields,
+                              const std::function<std::string_view()>& message_text,
+                              const Status& status) {
+  std::string members;
+  for (const char* const key : kMoreMembers) {
+    const Json* value = fields.find(key);
+    if (value == nullptr) continue;
+    const bool is_calls = key == std::string_view("tool_calls");
+    if (is_calls ? !value->is_array() : !value->is_string()) {
+      fields.fail(key, is_calls ? "must be a list" : "must be a string");
+    }
+    if (!status.ok()) return {};
+    if (value->empty()) continue;  // a list without calls
+    members += members.empty() ? "{\"" : ",\"";
+    members += std::string(key) + "\":";
+    members += member_text(message_text(), key);
+  }
+  return members.empty() ? members : members + "}";
+}
+
+void read_template_inputs(const RequestFields& fields, std::string_view body,
+                          ChatTemplateOptions& options, Status& status) {
+  options.kwargs_json = read_kwargs(fields, body);
+  options.tools_json = read_tools(fields, body, status);
+}
+
 GenerateRequest::ChatInput read_chat_input(const RequestFields& fields, std::string_view body,
                                            Status& status) {
   GenerateRequest::ChatInput input;
-  input.options.kwargs_json = read_kwargs(fields, body);
-  input.options.tools_json = read_tools(fields, body, status);
+  read_template_inputs(fields, body, input.options, status);
   Json* messages = fields.find("messages");
   if (messages == nullptr) {
     fields.fail("messages", "is required");

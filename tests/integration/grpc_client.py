@@ -16,7 +16,8 @@ SAME_NAME = ("max_tokens", "min_tokens", "n", "stop_token_ids", "ignore_eos", "s
              "presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "priority",
              "cache_salt", "prompt_cache_key")
 REQUEST_FIELDS = {"model", "messages", "prompt", "add_generation_prompt", "continue_final_message",
-                  "echo"}
+                  "echo", "tools", "tool_choice", "chat_template_kwargs"}
+AS_JSON_TEXT = {"tools", "tool_calls", "chat_template_kwargs"}
 OPTION_FIELDS = {*SAME_NAME, "stop", "logit_bias", "attention", "logprobs", "top_logprobs"}
 CALL_LIMIT_S = 300
 
@@ -30,6 +31,13 @@ def load_stubs(proto_dir, out):
     stems = [pathlib.Path(proto).stem for proto in protos]
     return {stem + suffix: importlib.import_module(f"quire.v1.{stem}{suffix}")
             for stem in stems for suffix in ("_pb2", "_pb2_grpc")}
+
+
+def proto_fields(fields):
+    """Fields of a JSON body as those of its proto twin: objects and lists travel as JSON text."""
+    return {name + "_json" if name in AS_JSON_TEXT else name:
+            json.dumps(value, ensure_ascii=False) if name in AS_JSON_TEXT else value
+            for name, value in fields.items() if value is not None}
 
 
 class GrpcClient:
@@ -81,10 +89,12 @@ class GrpcClient:
         request = self.message("ChatRequest", model=body.get("model", ""),
                                options=self.options(body))
         for message in body["messages"]:
-            request.messages.add(**message)
-        for field in ("add_generation_prompt", "continue_final_message"):
-            if field in body:
-                setattr(request, field, body[field])
+            request.messages.add(**proto_fields(message))
+        of_chat = ("add_generation_prompt", "continue_final_message", "tools", "tool_choice",
+                   "chat_template_kwargs")
+        for field, value in proto_fields({name: body[name] for name in of_chat
+                                          if name in body}).items():
+            setattr(request, field, value)
         return request
 
     def completion_request(self, body):

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from typing import NamedTuple
 
+import grpc
 import pytest
 
 from conftest import MODEL_DIR
+from grpc_client import ask_grpc, ask_http, grpc_refusal
 from test_lifecycle import assert_refuses_to_start
 
 CHAT = "/v1/chat/completions"
@@ -70,6 +73,22 @@ def telling(make_folder, start_server):
         yield server
 
 
+class Told(NamedTuple):
+    param: str
+    message: str
+
+
+def refusal(protocol, server, connect_grpc, body):
+    if protocol == "http":
+        answer = server.post(CHAT, json=body)
+        assert answer.status_code == 400, answer.text
+        error = answer.json()["error"]
+        return Told(error["param"], error["message"])
+    refused = grpc_refusal(lambda: list(connect_grpc(server).generate(body)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    return Told(refused.param, refused.message)
+
+
 def prompt_tokens(server, messages, **fields):
     answer = server.post(CHAT, json={"messages": messages, "max_tokens": 1, **fields})
     assert answer.status_code == 200, answer.text
@@ -120,7 +139,8 @@ def test_a_template_refuses_in_its_own_words(server, make_folder, start_server):
         assert answer.status_code == 400 and "steps" in answer.json()["error"]["message"]
 
 
-def test_tools_and_kwargs_reach_the_template_as_they_came(telling):
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_tools_and_kwargs_reach_the_template_as_they_came(telling, connect_grpc, protocol):
     body = {"messages": [{"role": "assistant", "content": None, "tool_calls": [
                 {"id": "1", "type": "function",
                  "function": {"name": "weather", "arguments": "{\"city\": \"x\"}"}}]},
@@ -128,9 +148,7 @@ def test_tools_and_kwargs_reach_the_template_as_they_came(telling):
             "tools": [TOOL], "chat_template_kwargs": {"thinking": [True, {"b": 1, "a": 2}]}}
 
     def told(**fields):
-        answer = telling.post(CHAT, json={**body, **fields})
-        assert answer.status_code == 400
-        message = answer.json()["error"]["message"]
+        message = refusal(protocol, telling, connect_grpc, {**body, **fields}).message
         return json.loads(message[message.index("["):], object_pairs_hook=list)
 
     def ordered(value):
@@ -141,7 +159,29 @@ def test_tools_and_kwargs_reach_the_template_as_they_came(telling):
     assert told(tool_choice="auto")[0] == ordered([TOOL])
 
 
-def test_what_cannot_be_honoured_is_refused(server, telling):
+def test_tools_make_the_same_prompt_over_both_protocols(make_folder, start_server, connect_grpc):
+    template = ("<s>{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|user|>"
+                "{{ m.name or '' }}{{ m.content }}{% for c in m.tool_calls or [] %}"
+                "{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}<|end|>"
+                "{% endfor %}{{ mood or '' }}<|assistant|>")
+    body = {"messages": [{"role": "user", "content": "naïve?", "name": "Zoë"},
+                         {"role": "assistant", "content": "", "tool_calls": [
+                             {"id": "1", "type": "function", "function": {
+                                 "name": "weather", "arguments": "{\"b\": 1, \"a\": \"é\"}"}}]},
+                         {"role": "tool", "content": "sun", "tool_call_id": "1"}],
+            "tools": [TOOL], "chat_template_kwargs": {"mood": "glad"}, "temperature": 0,
+            "max_tokens": 8, "ignore_eos": True, "return_token_ids": True}
+    with start_server("--no-prefix-cache", model=make_folder(template)) as server:
+        expected = ask_http(server, body)
+        assert ask_grpc(connect_grpc(server), body) == expected
+        for less in ("tools", "chat_template_kwargs"):
+            shorter = {name: value for name, value in body.items() if name != less}
+            assert ask_grpc(connect_grpc(server), shorter).usage["prompt_tokens"] < \
+                expected.usage["prompt_tokens"]
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_what_cannot_be_honoured_is_refused(server, telling, connect_grpc, protocol):
     ok = {"messages": [{"role": "user", "content": "x"}]}
     for target, fields, param in [
             (telling, {"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
@@ -150,9 +190,9 @@ def test_what_cannot_be_honoured_is_refused(server, telling):
             (server, {"tools": [TOOL]}, "tools"),
             (server, {"messages": [{"role": "assistant", "tool_calls": [
                 {"function": {"name": "f", "arguments": "{}"}}]}]}, "messages[0].tool_calls")]:
-        answer = target.post(CHAT, json={**ok, **fields})
-        assert answer.status_code == 400, fields
-        assert answer.json()["error"]["param"] == param
+        body = {**ok, **fields}
+        told = refusal(protocol, target, connect_grpc, body)
+        assert told == Told(param, refusal("http", target, connect_grpc, body).message), fields
 
 
 def test_a_bad_template_is_one_line_at_start(make_folder):

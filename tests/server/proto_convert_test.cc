@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 #include <sstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "tests/server/bodies.h"
 #include "tests/server/proto_twin.h"
@@ -13,8 +15,9 @@ namespace {
 void write_input(std::ostream& out, const GenerateRequest& request) {
   if (const auto* chat = std::get_if<GenerateRequest::ChatInput>(&request.input)) {
     for (const ChatMessage& message : chat->messages) {
-      out << " message=" << message.role << ':' << message.content;
+      out << " message=" << message.role << ':' << message.content << message.more_json;
     }
+    out << " tools=" << chat->options.tools_json << " kwargs=" << chat->options.kwargs_json;
     out << " generation_prompt=" << chat->options.add_generation_prompt
         << " continue=" << chat->options.continue_final_message;
   } else if (const auto* text = std::get_if<GenerateRequest::TextInput>(&request.input)) {
@@ -103,6 +106,56 @@ TEST_CASE("every option of a chat arrives as its JSON twin does") {
       "attention":{"mode":"full","top_k":6},"priority":-2,"cache_salt":"s",
       "prompt_cache_key":"k"})");
   CHECK(facts(from_proto) == from_json);
+}
+
+TEST_CASE("tools, calls and names for the template arrive as they were written") {
+  const auto from_proto = chat_from_proto(R"(
+      messages { role: "assistant" content: "a" name: "n\"\n\303\251" reasoning_content: ""
+                 tool_calls_json: '[{"z": 1,"function":{"name":"f","arguments":"{}"}}]' }
+      messages { role: "tool" content: "t" tool_call_id: "1" tool_calls_json: "[]" }
+      tools_json: '[{"type":"function","function":{"name":"f","b":[1.0],"a":2}}]'
+      chat_template_kwargs_json: '{"b": [true], "a": {}}' tool_choice: "auto")");
+  CHECK(facts(from_proto) == chat_facts(R"({"messages":[
+      {"role":"assistant","content":"a","name":"n\"\né","reasoning_content":"",
+       "tool_calls":[{"z": 1,"function":{"name":"f","arguments":"{}"}}]},
+      {"role":"tool","content":"t","tool_call_id":"1","tool_calls":[]}],
+      "tools":[{"type":"function","function":{"name":"f","b":[1.0],"a":2}}],
+      "chat_template_kwargs":{"b": [true], "a": {}},"tool_choice":"auto"})"));
+  for (const std::string nothing :
+       {"tools_json: '[]'", "tools_json: 'null'", "chat_template_kwargs_json: '{}'",
+        R"(tools_json: '[{"type":"function","function":{"name":"f"}}]' tool_choice: "none")"}) {
+    CAPTURE(nothing);
+    CHECK(facts(chat_from_proto(R"(messages { role: "user" content: "hi" })" + nothing)) ==
+          chat_facts(chat_body("")));
+  }
+}
+
+TEST_CASE("what comes as JSON text is one value and no more, and is judged as over HTTP") {
+  const std::string user = R"(messages { role: "user" content: "hi" } )";
+  const std::vector<std::pair<std::string, std::string>> bad = {
+      {"tools_json: 'tools'", "tools"},
+      {R"(tools_json: '[],"chat_template_kwargs":{"x":1}')", "tools"},
+      {R"(tools_json: '[]} {')", "tools"},
+      {R"(tools_json: '[]\000')", "tools"},
+      {R"(tools_json: '{"a":1}')", "tools"},
+      {R"(tools_json: '[{"type":"web_search"}]')", "tools[0].type"},
+      {R"(tools_json: '[{"type":"function"}]')", "tools[0].function"},
+      {R"(tool_choice: "required")", "tool_choice"},
+      {R"(tool_choice: "auto\"")", "tool_choice"},
+      {"chat_template_kwargs_json: '[1]'", "chat_template_kwargs"},
+      {"chat_template_kwargs_json: '{'", "chat_template_kwargs"},
+      {R"(chat_template_kwargs_json: '{"messages":[]}')", "chat_template_kwargs"},
+      {R"(messages { role: "assistant" tool_calls_json: '{}' })", "messages[1].tool_calls"},
+      {R"(messages { role: "assistant" tool_calls_json: '[' })", "messages[1].tool_calls"},
+      {R"(messages { role: "assistant" tool_calls_json: '[],"name":"x"' })",
+       "messages[1].tool_calls"}};
+  for (const auto& [fields, param] : bad) {
+    CAPTURE(fields);
+    CHECK(facts(chat_from_proto(user + fields)) == "refused: " + param);
+  }
+  const std::string deep(100, '[');
+  const std::string up(100, ']');
+  CHECK_FALSE(chat_from_proto(user + "tools_json: '" + deep + up + "'").ok());
 }
 
 TEST_CASE("prompts of a completion are texts or token ids over gRPC too") {
