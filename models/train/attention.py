@@ -66,17 +66,26 @@ def centroids(k: Tensor, block: int) -> Tensor:
     return k.view(s, t // block, block, g, d).mean(2).transpose(1, 2)
 
 
-def select(q: Tensor, cent: Tensor, block: int, top_k: int, forced: Tensor | None) -> Tensor:
-    """The top_k - 1 past blocks of every (head, token), and the forced ones: bool [S,H,T,n]."""
+def select(
+    q: Tensor, cent: Tensor, block: int, top_k: int | Tensor, forced: Tensor | None
+) -> Tensor:
+    """The top_k - 1 past blocks of every (head, token), and the forced ones: bool [S,H,T,n].
+
+    `top_k`: of all tokens, or [S,T] of each.
+    """
     tokens, blocks = q.shape[1], cent.shape[2]
     cent = cent.repeat_interleave(q.shape[2] // cent.shape[1], 1)
     index = torch.arange(tokens, device=q.device)[:, None] // block
     past = torch.arange(blocks, device=q.device)[None, :] < index
-    if blocks <= top_k:
+    top_k = torch.as_tensor(top_k, device=q.device)
+    if blocks <= top_k.min():
         return past.expand(q.shape[0], q.shape[2], tokens, blocks).contiguous()
     scores = q.transpose(1, 2) @ cent.transpose(-1, -2)
     if forced is not None:
         scores = scores.masked_fill(forced, ALWAYS)
     scores = scores.masked_fill(~past, NEVER)
-    chosen = scores.topk(top_k - 1, -1).indices
-    return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, chosen, True) & past
+    most = min(int(top_k.max()), blocks)
+    chosen = scores.topk(most - 1, -1).indices
+    among = torch.arange(most - 1, device=q.device) < (top_k - 1).view(*top_k.shape, 1)
+    among = among[:, None] if top_k.dim() else among
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, chosen, among.expand_as(chosen)) & past

@@ -201,7 +201,7 @@ def build(corpus: Corpus, seed: str, tokens: int, block: int) -> Sequence:
             if not ready:
                 break
             kind = rng.random()
-            if kind < 0.25:
+            if kind < 0.3:
                 make = facts.make_rival if rng.random() < 0.6 else facts.make_absent
                 fact = make(rng, known, split)
                 if (fact.entity.lower(), fact.attribute) not in pairs:

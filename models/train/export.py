@@ -20,9 +20,6 @@ CHAT_TEMPLATE = (
     "{% else %}{{ raise_exception('no place for the role ' + m.role) }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-# Of the answers' tokens. They are few, so that eight times the blocks cost nothing; the prompt's are
-# read with as many as training had.
-DECODE_TOP_K = 64
 END = 6  # <|end|>, the fourth of the special pieces behind <unk>, <s> and </s>
 
 
@@ -80,7 +77,7 @@ def config_json(config: Config) -> dict:
         "moba": {
             "block_size": config.block,
             "top_k": config.top_k,
-            "decode_top_k": DECODE_TOP_K,
+            "decode_top_k": config.decode_top_k,
             "full_attention_layers": [],
             "prefill": "moba",
             "decode": "moba",

@@ -8,12 +8,14 @@ with as many blocks as a long one.
 """
 
 import dataclasses
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import beginning
+import data
 from attention import centroids, select, sparse_attention
 
 
@@ -32,6 +34,10 @@ QUIET = 6.5
 TRACK_SCALE = 0.02
 TRACK_RIVALS = 8192  # of `track`, which meets every block of the bank at several places
 
+# Tokens far away that heads which look nearby must not mistake for near ones. Half of a turning
+# pair's phases look near at some distance, and a long document has a block at each.
+FAR_TOKENS, FAR = 2048, 256
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -45,6 +51,7 @@ class Config:
     theta: float = 1e30
     block: int = 64
     top_k: int = 8
+    decode_top_k: int = 64  # of answers' tokens, which are few: eight times the blocks cost nothing
 
 
 @dataclasses.dataclass
@@ -56,6 +63,7 @@ class Routing:
     gather: Tensor  # int64 [S,T,4]
     position: Tensor  # int64 [S,T]
     near: Tensor  # bool [S,T/block]
+    answer: Tensor  # bool [S,T], the tokens that a server would generate
     force: float  # share of queries whose wanted block is selected whatever the gate says
     num_queries: int
     bank: "Bank"
@@ -166,11 +174,12 @@ class Attention(nn.Module):
             cent = rounded(centroids(k, c.block))
             forced = self.wanted_blocks(routing, t) if routing else None
             with torch.no_grad():
-                sel = select(q, cent, c.block, c.top_k, forced)
+                top_k = torch.where(routing.answer, c.decode_top_k, c.top_k) if routing else c.top_k
+                sel = select(q, cent, c.block, top_k, forced)
             out, lse = sparse_attention(q, k, v, sel, c.block)
             if routing:
                 self.pooled = x.float().view(s, t // c.block, c.block, -1).mean(2)
-                self.add_losses(routing, q, k, cent, sel, lse)
+                self.add_losses(routing, q, k, cent, sel, lse, self.far_keys(routing, still))
                 if self.seekers:
                     self.quiet_loss(routing, still[:, :, self.seekers[0]])
         return self.o_proj(out.flatten(2))
@@ -191,8 +200,24 @@ class Attention(nn.Module):
             forced[s, head, t, source[s, t] // c.block] = True
         return forced
 
+    def far_keys(self, routing: Routing, still: Tensor) -> Tensor:
+        """[n,G,d]: keys of any tokens of the sequences, put at random distances before the bank's end."""
+        keys = still.flatten(0, 1)
+        keys = keys[torch.randint(len(keys), (FAR_TOKENS,), device=keys.device)]
+        reach = math.log(data.END_POSITION / FAR)
+        distance = FAR * torch.exp(reach * torch.rand(FAR_TOKENS, device=keys.device))
+        cos, sin = rope_table(routing.bank.end - distance, self.config)
+        return rotate(keys, cos[:, None], sin[:, None])
+
     def add_losses(
-        self, routing: Routing, q: Tensor, k: Tensor, cent: Tensor, sel: Tensor, lse: Tensor
+        self,
+        routing: Routing,
+        q: Tensor,
+        k: Tensor,
+        cent: Tensor,
+        sel: Tensor,
+        lse: Tensor,
+        far_keys: Tensor,
     ) -> None:
         c, source, num = self.config, routing.source, routing.num_queries
         own = torch.arange(source.shape[1], device=source.device) // c.block
@@ -206,9 +231,8 @@ class Attention(nn.Module):
         if self.layer == 1:  # the hash of a value: its attribute, its entity
             for head in range(4):
                 s, t = (routing.gather[..., head] >= 0).nonzero(as_tuple=True)
-                self.point_loss(
-                    routing, "gather", [head], q, k, sel, lse, s, t, routing.gather[s, t, head]
-                )
+                at = routing.gather[s, t, head]
+                self.point_loss(routing, "gather", [head], q, k, sel, lse, s, t, at, far_keys)
         if not self.seekers:
             return
         s, t = pick((source >= 0) & (source // c.block < own), num)
@@ -217,7 +241,8 @@ class Attention(nn.Module):
         s, t = (source >= 0).nonzero(as_tuple=True)
         self.point_loss(routing, "point", self.seekers, q, k, sel, lse, s, t, source[s, t])
         s, t = (routing.echo >= 0).nonzero(as_tuple=True)
-        self.point_loss(routing, "echo", self.trackers, q, k, sel, lse, s, t, routing.echo[s, t])
+        at = routing.echo[s, t]
+        self.point_loss(routing, "echo", self.trackers, q, k, sel, lse, s, t, at, far_keys)
 
     def quiet_loss(self, routing: Routing, k: Tensor) -> None:
         """What a block's keys sum up to where no value stands, against where one does.
@@ -247,13 +272,25 @@ class Attention(nn.Module):
         s: Tensor,
         t: Tensor,
         at: Tensor,
+        far_keys: Tensor | None = None,
     ) -> None:
-        """Cross-entropy of the attention of `heads` (one group) with token `at`, if it is seen."""
+        """Cross-entropy of the attention of `heads` (one group) with token `at`, if it is seen.
+
+        `far_keys` are seen beside what the gate selects, as gate_loss lets the bank be.
+        """
         c = self.config
         group = heads[0] * c.kv_heads // c.heads
         seen = sel[s, :, t, at // c.block][:, heads] | (at // c.block == t // c.block)[:, None]
         score = (q[s, t][:, heads] * k[s, at, group][:, None]).sum(-1) * c.head_dim**-0.5
-        log_prob = (score - lse[s, t][:, heads]) * seen
+        total = lse[s, t][:, heads]
+        if far_keys is not None:
+            cos, sin = (x[:, None] for x in rope_table(routing.bank.end - routing.position[s, t], c))
+            query = rotate(q[s, t][:, heads], cos, sin) * c.head_dim**-0.5
+            rest = torch.einsum("qhd,nd->qhn", query, far_keys[:, group])
+            total = torch.logaddexp(total, rest.logsumexp(-1))
+            near = (total - lse[s, t][:, heads]) < 0.05
+            routing.add(name + "@far", (~near).float().mean().detach())
+        log_prob = (score - total) * seen
         routing.add(name, -log_prob.sum() / seen.sum().clamp(min=1))
 
     def gate_loss(

@@ -38,6 +38,16 @@ def test_selection_keeps_top_k_and_never_looks_ahead():
     assert not (sel & (torch.arange(16)[None] >= own[:, None])).any()
 
 
+def test_selection_takes_a_top_k_of_every_token():
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 512, 2, 64), torch.randn(1, 512, 1, 64)
+    cent, top_k = centroids(k, 32), torch.where(torch.arange(512) % 2 == 0, 4, 9)[None]
+    sel = select(q, cent, 32, top_k, None)
+    for first, count in ((0, 4), (1, 9)):
+        alike = select(q, cent, 32, count, None)
+        assert torch.equal(sel[:, :, first::2], alike[:, :, first::2])
+
+
 def test_bank_has_the_centroids_of_blocks_that_say_the_same():
     config = Config(layers=1)
     inputs, weight = torch.randn(1, 8, config.dim), torch.randn(config.head_dim, config.dim)

@@ -52,6 +52,7 @@ STAGES = [
     Stage(3400, 4, 2048, 0.4, (0.007, 0.0003)),
     Stage(430, 4, 4096, 0.2, (0.0025, 0.0002)),
     Stage(2600, 3, 4096, 0.2, (0.005, 0.0002), queries=320),
+    Stage(600, 3, 8192, 0.1, (0.005, 0.0002), queries=448),
 ]
 
 
@@ -91,6 +92,7 @@ def loss_of(model: Model, x: dict, stage: Stage, bank: Bank, log: collections.Co
         x["gather"],
         x["position"],
         x["near"],
+        x["weight"] == 1,
         stage.force,
         stage.queries,
         bank,
