@@ -20,6 +20,8 @@ CHAT_TEMPLATE = (
     "{% else %}{{ raise_exception('no place for the role ' + m.role) }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+# Of answers' tokens: all blocks that any of training's sequences had.
+DECODE_TOP_K = 128
 END = 6  # <|end|>, the fourth of the special pieces behind <unk>, <s> and </s>
 
 
@@ -77,7 +79,7 @@ def config_json(config: Config) -> dict:
         "moba": {
             "block_size": config.block,
             "top_k": config.top_k,
-            "decode_top_k": config.decode_top_k,
+            "decode_top_k": DECODE_TOP_K,
             "full_attention_layers": [],
             "prefill": "moba",
             "decode": "moba",

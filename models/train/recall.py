@@ -179,7 +179,7 @@ def main() -> None:
                 by_any, steps = by_any + any(seen), steps + 1
                 right += int(predicted[at]) == value[step]
         heads = " ".join(f"{i}.{h} {100 * n / steps:.1f}" for (i, h), n in by_head.items())
-        chance = 100 * (decode_top_k - 1) / (tokens / model.config.block)
+        chance = min(100.0, 100 * (decode_top_k - 1) * model.config.block / tokens)
         print(
             f"{tokens} tokens, {steps} steps: found by any {100 * by_any / steps:.1f}% ({heads}), "
             f"by chance {chance:.2f}%; token right {100 * right / steps:.1f}%; "

@@ -22,10 +22,11 @@ namespace {
 // rotated queries and keys, values, attention outputs, SwiGLU's product). bf16 keeps eight binary
 // digits, so such an error is 2^-8 of a number at most, and its deviation 2^-9 / sqrt(3) to
 // 2^-8 / sqrt(3) of it. In units of that deviation the errors of a forward that rounds there and is
-// right otherwise have a root mean square of one. 0.9 to 1.3 were seen, and 4.7 as the largest;
-// deviations are estimates of a few runs, and the errors of a prompt move together, so half of one
-// more is left. Half the rope_theta gives 1.5 to 2.3 and 8 to 20; a layer less gives 400.
-constexpr double kRmsOfErrors = 1.5;
+// right otherwise have a root mean square of one. The errors of a prompt move together, so that one
+// may have half as much again (0.9 to 1.65 were seen, and 4.7 as the largest); all prompts together
+// may not (1.1 was seen). Half the rope_theta gives 1.5 to 2.3 and 8 to 20; a layer less gives 400.
+constexpr double kRmsOfErrors = 1.25;
+constexpr double kRmsOfOnePrompt = 2;
 constexpr double kLargestError = 7;
 
 struct Logit {
@@ -95,27 +96,39 @@ Run run_in_full_attention(const std::string& backend, const HuggingFaceCase& exp
   return run;
 }
 
+/// Of logits, in units of their deviations.
+struct Errors {
+  double sum_of_squares = 0, largest = 0;
+  size_t count = 0;
+
+  void add(double error) {
+    sum_of_squares += error * error;
+    largest = std::max(largest, std::abs(error));
+    ++count;
+  }
+  double rms() const { return std::sqrt(sum_of_squares / static_cast<double>(count)); }
+};
+
 TEST_CASE("in full attention the bundled model is the one that Hugging Face transformers loads") {
   const auto backend = GENERATE(from_range(available_backends()));
-  const auto expected = GENERATE(from_range(load_cases()));
-  CAPTURE(backend, expected.name);
-  const Run run = run_in_full_attention(backend, expected);
-  CHECK(run.tokens == expected.tokens);
-  double sum_of_squares = 0, largest = 0;
-  size_t num_logits = 0;
-  for (size_t i = 0; i < run.rows.size(); ++i) {
-    for (const Logit& logit : expected.top[i].second) {
-      const double actual = run.rows[i].at(static_cast<size_t>(logit.token));
-      const double error = (actual - logit.value) / logit.deviation;
-      sum_of_squares += error * error;
-      largest = std::max(largest, std::abs(error));
-      ++num_logits;
+  Errors all;
+  for (const HuggingFaceCase& expected : load_cases()) {
+    CAPTURE(backend, expected.name);
+    const Run run = run_in_full_attention(backend, expected);
+    CHECK(run.tokens == expected.tokens);
+    Errors errors;
+    for (size_t i = 0; i < run.rows.size(); ++i) {
+      for (const Logit& logit : expected.top[i].second) {
+        const double actual = run.rows[i].at(static_cast<size_t>(logit.token));
+        errors.add((actual - logit.value) / logit.deviation);
+        all.add((actual - logit.value) / logit.deviation);
+      }
     }
+    CHECK(errors.rms() <= kRmsOfOnePrompt);
+    CHECK(errors.largest <= kLargestError);
   }
-  const double rms = std::sqrt(sum_of_squares / static_cast<double>(num_logits));
-  CAPTURE(num_logits);
-  CHECK(rms <= kRmsOfErrors);
-  CHECK(largest <= kLargestError);
+  CAPTURE(backend, all.count);
+  CHECK(all.rms() <= kRmsOfErrors);
 }
 
 TEST_CASE("what transformers was asked is worth comparing") {
