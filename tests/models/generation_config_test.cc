@@ -63,7 +63,7 @@ TEST_CASE("another type and a number that no request may have are refused with f
       {"top_p", {"0", "0.0", "-0.5", "1.01", "\"1\""}},
       {"min_p", {"-0.1", "1.5", "false"}},
       {"top_k", {"-2", "1073741825", "20.5", "\"20\"", "18446744073709551615"}},
-      {"repetition_penalty", {"0", "-1", "10.5", "\"none\""}},
+      {"repetition_penalty", {"0", "1e-60", "-1", "10.5", "\"none\""}},
       {"max_new_tokens", {"0", "-1", "1073741825", "256.0", "\"256\""}},
       {"do_sample", {"0", "1", "\"false\""}}};
   for (const auto& [key, values] : bad) {

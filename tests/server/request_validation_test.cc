@@ -111,6 +111,7 @@ const std::vector<Limit> kNumberLimits = {
     {"frequency_penalty", [](Request& r) { r.frequency_penalty = 2; }, true},
     {"frequency_penalty", [](Request& r) { r.frequency_penalty = 2.1; }, false},
     {"repetition_penalty", [](Request& r) { r.repetition_penalty = 0; }, false},
+    {"repetition_penalty", [](Request& r) { r.repetition_penalty = 1e-60; }, false},
     {"repetition_penalty", [](Request& r) { r.repetition_penalty = 10; }, true},
     {"repetition_penalty", [](Request& r) { r.repetition_penalty = -kInf; }, false},
     {"logit_bias",
