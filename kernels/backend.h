@@ -7,7 +7,6 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "kernels/block_digest.h"
 #include "kernels/buffer.h"
 #include "kernels/ops/add_bias.h"
 #include "kernels/ops/append_kv.h"
@@ -61,8 +60,6 @@ class Backend {
   virtual DeviceMemory device_memory() const { return {}; }
   /// Whether full_attention takes a window. A model that needs one is refused where it does not.
   virtual bool has_attention_windows() const { return true; }
-  /// Whether seal_blocks and moba_gate know `digest`. All know the mean.
-  virtual bool has_digest(BlockDigest) const { return true; }
 
   /// Packs the rows of `parts` ([n_i, k], host memory, contiguous, one dtype: bf16 or f32, with
   /// kInt8 bf16 only), one below the other, as one [sum n_i, k] weight. If it reads_parts(), the

@@ -46,11 +46,6 @@ std::unique_ptr<Model> load_model(const std::filesystem::path& model, Backend& b
                     " has no attention windows (sequences of at most " +
                     "that many tokens need none: --max-model-len)");
   }
-  if (config.moba && !backend.has_digest(config.moba->digest)) {
-    throw LoadError(model.string() +
-                    ": moba.digest: " + std::string(digest_name(config.moba->digest)) +
-                    ", and backend " + std::string(backend.name()) + " has the mean only");
-  }
   const Architecture& architecture = find_architecture(config.architecture, model.string());
   auto weights = std::make_unique<WeightStore>(model, config.fp8);
   return architecture.make(std::move(config), std::move(weights), format, backend, options);

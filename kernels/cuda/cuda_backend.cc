@@ -40,7 +40,6 @@ class CudaBackend final : public Backend {
   }
 
   bool has_attention_windows() const override { return false; }
-  bool has_digest(BlockDigest digest) const override { return digest == BlockDigest::kMean; }
 
   std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
                                             WeightFormat format) override {

@@ -18,6 +18,9 @@
 // A stage of a schedule is MoBA with a larger block: its rows score the centroids of units, found
 // by the id of a unit's last block, and `select` writes a unit as the blocks that it is made of.
 // Rows of several stages may share a tile; then the tile's history is walked once for each.
+//
+// A digest of bounds is two vectors a block, and the query that meets it two (block_digest.h): a
+// tile of scores is then the sum of two products, one for each part.
 
 namespace quire::cuda {
 namespace {
@@ -26,6 +29,7 @@ constexpr int kSelectWarps = 4;
 // Rows that keep more claims than this have their lists in global memory, where they were going
 // anyway.
 constexpr int kMaxSharedCandidates = 32;
+constexpr int kMaxSharedOfBounds = 16;  // where tiles leave less room
 // A multiprocessor's shared memory holds about so many; room for registers, too.
 constexpr int kScoreBlocksAtOnce = 3;
 constexpr int kScoreStride = kGateColumns + 1;
@@ -48,6 +52,7 @@ struct GateCall {
   Stage stages[SelectionSchedule::kMaxStages + 1];  // single blocks first; they cover all positions
   int32_t num_stages;
   int32_t head_dim;
+  int32_t digest_parts;  // vectors of head_dim in a block's digest: 1, or 2 of bounds
   bool is_query_aligned, is_centroid_aligned;
   int32_t num_heads, group_size, num_kv_heads, block_size;
   int64_t num_blocks;
@@ -57,6 +62,11 @@ struct GateCall {
   uint64_t* candidates;  // [rows of the pass, heads, splits, max_candidates]
   Rows<int32_t> selected;
   FaultSink faults;
+
+  /// Claims of a row that are kept in shared memory.
+  __host__ __device__ __forceinline__ int32_t max_shared_candidates() const {
+    return digest_parts == 1 ? kMaxSharedCandidates : kMaxSharedOfBounds;
+  }
 
   __device__ __forceinline__ uint64_t* candidates_of(int64_t row, int64_t head, int split) const {
     return candidates +
@@ -84,10 +94,10 @@ struct GateRows {
 template <int kHeadDim>
 struct GateShape {
   static constexpr int kTile = kTileRows * kTileStride<kHeadDim>;
-  static size_t shared_bytes(int32_t max_candidates) {
+  static size_t shared_bytes(const GateCall& call) {
     // Also where the longest lists are elsewhere: what a row keeps is its stage's and sequence's.
-    const int32_t shared = std::min(max_candidates, kMaxSharedCandidates);
-    return sizeof(GateRows) + 3 * kTile * sizeof(BFloat16) +
+    const int32_t shared = std::min(call.max_candidates, call.max_shared_candidates());
+    return sizeof(GateRows) + (call.digest_parts + 2) * kTile * sizeof(BFloat16) +
            kTileRows * kScoreStride * sizeof(float) +
            static_cast<size_t>(kTileRows * shared) * sizeof(uint64_t);
   }
@@ -164,21 +174,46 @@ __device__ __forceinline__ void store_lists(const GateRows& rows, int32_t kept,
 /// Shared memory of a block that scores.
 template <int kHeadDim>
 struct GateMemory {
-  __device__ __forceinline__ GateMemory() {
+  __device__ __forceinline__ explicit GateMemory(int digest_parts) {
     unsigned char* memory = ptx::dynamic_shared_memory();
     rows = reinterpret_cast<GateRows*>(memory);
     query = reinterpret_cast<BFloat16*>(memory + sizeof(GateRows));
-    centroids = query + GateShape<kHeadDim>::kTile;
+    centroids = query + digest_parts * GateShape<kHeadDim>::kTile;
     scores = reinterpret_cast<float*>(centroids + 2 * GateShape<kHeadDim>::kTile);
     lists = reinterpret_cast<uint64_t*>(scores + kTileRows * kScoreStride);
   }
 
   GateRows* rows;
-  BFloat16* query;
+  BFloat16* query;      // a tile for each part of a digest
   BFloat16* centroids;  // two tiles
   float* scores;
   uint64_t* lists;
 };
+
+/// The queries of a tile's rows as they meet the parts of a digest.
+template <int kHeadDim>
+__device__ __forceinline__ void load_queries(const GateCall& call,
+                                             const GateMemory<kHeadDim>& memory) {
+  if (call.digest_parts == 1) {
+    load_tile<kTileRows, kHeadDim>(memory.query, call.head_dim, call.is_query_aligned, call.query,
+                                   [&](int r) -> const BFloat16* {
+                                     const int64_t offset = memory.rows->query_offset[r];
+                                     return offset < 0 ? nullptr : call.query + offset;
+                                   });
+    return;
+  }
+  // Negative components meet the lower bounds, positive ones the upper; NaN goes to both.
+#pragma unroll 1
+  for (int index = threadIdx.x; index < kTileRows * kHeadDim; index += kTileThreads) {
+    const int r = index / kHeadDim, column = index % kHeadDim;
+    const int64_t offset = memory.rows->query_offset[r];
+    const BFloat16 x =
+        offset >= 0 && column < call.head_dim ? call.query[offset + column] : BFloat16{};
+    BFloat16* lower = memory.query + r * kTileStride<kHeadDim> + column;
+    lower[0] = widen(x) > 0 ? BFloat16{} : x;
+    lower[GateShape<kHeadDim>::kTile] = widen(x) < 0 ? BFloat16{} : x;
+  }
+}
 
 /// The rows of one stage against this split's part of the history.
 template <int kHeadDim>
@@ -194,43 +229,56 @@ __device__ __forceinline__ void score_stage(const GateCall& call, const PackedTi
   if (split_begin >= split_end) return;
 
   const int32_t* table = call.batch.block_tables + tile.span.seq * call.batch.table_stride;
-  const auto load_centroids = [&](int32_t first, int buffer) {
+  const int parts = call.digest_parts;
+  const auto load_centroids = [&](int32_t first, int part, int buffer) {
     load_tile<kGateColumns, kHeadDim>(
         memory.centroids + buffer * kTile, call.head_dim, call.is_centroid_aligned, stage.centroids,
         [&](int column) -> const BFloat16* {
           if (first + column >= split_end) return nullptr;
           const int64_t id = table[(first + column + int64_t{1}) * stage.group - 1];
           if (id >= 0 && id < call.num_blocks) {
-            return stage.centroids + (id * call.num_kv_heads + blockIdx.y) * call.head_dim;
+            const int64_t vector = (id * call.num_kv_heads + blockIdx.y) * parts + part;
+            return stage.centroids + vector * call.head_dim;
           }
           report(call.faults, FaultKind::kBlock, id, call.num_blocks);
           return nullptr;
         });
   };
-  load_centroids(split_begin, 0);
+  load_centroids(split_begin, 0, 0);
   ptx::commit_copies();
 
-  uint64_t* const lists = kept <= kMaxSharedCandidates ? memory.lists : nullptr;
+  uint64_t* const lists = kept <= call.max_shared_candidates() ? memory.lists : nullptr;
   const int lane = threadIdx.x % kWarpSize, first_row = threadIdx.x / kWarpSize * 16;
-  int buffer = 0;
-  for (int32_t first = split_begin; first < split_end; first += kGateColumns, buffer ^= 1) {
-    if (first + kGateColumns < split_end) load_centroids(first + kGateColumns, buffer ^ 1);
+  int32_t first = split_begin;
+  int part = 0, buffer = 0;
+  float sums[kGateColumns / 8][4] = {};
+  while (first < split_end) {
+    const bool is_last = part + 1 == parts;
+    const int32_t next = is_last ? first + kGateColumns : first;
+    const int next_part = is_last ? 0 : part + 1;
+    if (next < split_end) load_centroids(next, next_part, buffer ^ 1);
     ptx::commit_copies();
     ptx::wait_copies<1>();
     __syncthreads();
-    float sums[kGateColumns / 8][4] = {};
-    multiply_rows<kHeadDim, kGateColumns>(sums, memory.query, memory.centroids + buffer * kTile);
+    multiply_rows<kHeadDim, kGateColumns>(sums, memory.query + part * kTile,
+                                          memory.centroids + buffer * kTile);
+    if (is_last) {
 #pragma unroll
-    for (int j = 0; j < kGateColumns / 8; ++j) {
+      for (int j = 0; j < kGateColumns / 8; ++j) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int r = first_row + lane / 4 + i / 2 * 8;
-        memory.scores[r * kScoreStride + 8 * j + 2 * (lane % 4) + i % 2] = sums[j][i];
+        for (int i = 0; i < 4; ++i) {
+          const int r = first_row + lane / 4 + i / 2 * 8;
+          memory.scores[r * kScoreStride + 8 * j + 2 * (lane % 4) + i % 2] = sums[j][i];
+          sums[j][i] = 0;
+        }
       }
+      __syncwarp();  // a warp reads its own rows alone
+      offer_scores(rows, memory.scores, first, split_end, kept, lists);
     }
-    __syncwarp();  // a warp reads its own rows alone
-    offer_scores(rows, memory.scores, first, split_end, kept, lists);
     __syncthreads();
+    first = next;
+    part = next_part;
+    buffer ^= 1;
   }
   store_lists(rows, kept, lists);
 }
@@ -238,7 +286,7 @@ __device__ __forceinline__ void score_stage(const GateCall& call, const PackedTi
 /// Grid: tiles of packed rows, KV heads, splits.
 template <int kHeadDim>
 __global__ void __launch_bounds__(kTileThreads, kScoreBlocksAtOnce) score_kernel(GateCall call) {
-  const GateMemory<kHeadDim> memory;
+  const GateMemory<kHeadDim> memory(call.digest_parts);
   const PackedTile tile =
       locate_tile(call.batch, call.pass, call.group_size, blockIdx.x, call.faults);
   if (tile.span.seq < 0) return;
@@ -248,11 +296,7 @@ __global__ void __launch_bounds__(kTileThreads, kScoreBlocksAtOnce) score_kernel
   const int64_t last_position = tile.span.first_position + last_packed / call.group_size;
   fill_rows(call, tile, *memory.rows);
   __syncthreads();
-  load_tile<kTileRows, kHeadDim>(memory.query, call.head_dim, call.is_query_aligned, call.query,
-                                 [&](int r) -> const BFloat16* {
-                                   const int64_t offset = memory.rows->query_offset[r];
-                                   return offset < 0 ? nullptr : call.query + offset;
-                                 });
+  load_queries(call, memory);
 #pragma unroll 1
   for (int s = 0; s < call.num_stages; ++s) {
     const Stage& stage = call.stages[s];
@@ -326,7 +370,7 @@ void run_pass(const GateCall& call, const OpStream& stream) {
                     static_cast<unsigned>(call.num_splits)};
     for_head_dim(call.head_dim, [&](auto head_dim) {
       launch(stream, score_kernel<head_dim()>, grid, dim3{kTileThreads, 1, 1},
-             GateShape<head_dim()>::shared_bytes(call.max_candidates), call);
+             GateShape<head_dim()>::shared_bytes(call), call);
     });
   }
   const int64_t num_choices = call.pass.num_rows * call.num_heads;
@@ -366,8 +410,6 @@ void add_stages(const MobaGateParams& params, GateCall& call, int64_t& max_histo
 
 void moba_gate(const MobaGateParams& params, const OpStream& stream) {
   const PagedKvView& kv = params.kv;
-  QUIRE_CHECK(kv.digest == BlockDigest::kMean)
-      << "moba_gate: this backend has digest mean only, actual " << digest_name(kv.digest);
   const int64_t max_selected = params.selected.shape[2];
   const AttentionSizes sizes = attention_sizes(params.query, kv, max_selected);
   if (sizes.num_rows == 0 || params.batch.num_seqs() == 0) return;
@@ -378,6 +420,7 @@ void moba_gate(const MobaGateParams& params, const OpStream& stream) {
   call.query_stride0 = params.query.stride[0];
   call.query_stride1 = params.query.stride[1];
   call.head_dim = attention.head_dim;
+  call.digest_parts = static_cast<int32_t>(kv.digest_dim() / kv.head_dim());
   call.is_query_aligned = attention.is_query_aligned;
   call.is_centroid_aligned = kv.head_dim() % 8 == 0 && is_16_byte_aligned(kv.centroids.data);
   call.num_heads = static_cast<int32_t>(sizes.num_heads);

@@ -16,7 +16,7 @@ namespace quire {
 /// block, block_table[(i + 1) * group - 1]. With a kv.digest other than the mean (and then without
 /// a schedule)
 ///   score[i] = < expand_query(query[t, h, :]), centroids[i, g, :] >   over digest_dim components
-/// (block_digest.h). A backend without that digest (Backend::has_digest) refuses.
+/// (block_digest.h).
 ///
 /// Ties go to the HIGHER unit index (the most recent). A NaN score counts as -inf. The score is
 /// not scaled. Where u <= rule.top_k - 1 everything is selected and no centroid is read.

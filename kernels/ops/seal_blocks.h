@@ -15,7 +15,7 @@ inline constexpr int kCentroidRun = 128;
 /// in f32: sub-sums over runs of kCentroidRun tokens in token order, added in index order. The
 /// reference follows the same order in f32, so that all backends agree to the last bit.
 /// With another digest, centroids[b, g, :] = make_digest (block_digest.h) of the same numbers, with
-/// the same promise. A backend without it (Backend::has_digest) refuses.
+/// the same promise.
 /// REQUIRES: append_kv has filled the blocks completely.
 struct SealBlocksParams {
   PagedKvView kv;             // k and its scales read, centroids written
