@@ -7,9 +7,9 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <string>
-#include <utility>
 
 #include "tests/kernels/attention_case.h"
+#include "tests/kernels/gate_definition.h"
 #include "tests/support/backends.h"
 #include "tests/support/compare.h"
 #include "tests/support/random_tensors.h"
@@ -130,57 +130,6 @@ TEST_CASE("digest: a sealed block holds what double precision makes of its keys"
   }
 }
 
-/// Scores of one (token, head) for its past blocks: what the best corner of the cuboid would have.
-std::vector<double> scores_of(const KvShape& shape, const Sequence& sequence, int64_t position,
-                              int64_t head) {
-  const int64_t kv_head = head / (shape.num_heads / shape.num_kv_heads);
-  const int64_t width = shape.num_kv_heads * shape.head_dim;
-  std::vector<double> scores;
-  for (int64_t block = 0; block < position / shape.block_size; ++block) {
-    const auto digest =
-        widen(digest_of(sequence.key.data() + block * shape.block_size * width, shape));
-    double score = 0;
-    for (int64_t d = 0; d < shape.head_dim; ++d) {
-      const auto q = static_cast<double>(to_float(sequence.query[static_cast<size_t>(
-          (position * shape.num_heads + head) * shape.head_dim + d)]));
-      const auto low = static_cast<size_t>(2 * kv_head * shape.head_dim + d);
-      const auto high = low + static_cast<size_t>(shape.head_dim);
-      score +=
-          std::max(q * static_cast<double>(digest[low]), q * static_cast<double>(digest[high]));
-      if (std::isnan(digest[low])) score = NAN;
-    }
-    scores.push_back(score);
-  }
-  return scores;
-}
-
-std::vector<int32_t> select(const std::vector<double>& scores, int32_t top_k) {
-  std::vector<std::pair<double, int32_t>> ranked;
-  for (size_t i = 0; i < scores.size(); ++i) {
-    ranked.emplace_back(std::isnan(scores[i]) ? -HUGE_VAL : scores[i], static_cast<int32_t>(i));
-  }
-  std::ranges::sort(ranked, std::greater<>());
-  ranked.resize(std::min(ranked.size(), static_cast<size_t>(top_k - 1)));
-  std::vector<int32_t> selected{static_cast<int32_t>(scores.size())};
-  for (const auto& [score, block] : ranked) selected.push_back(block);
-  std::ranges::sort(selected);
-  selected.resize(static_cast<size_t>(kMaxTopK), -1);
-  return selected;
-}
-
-std::vector<int32_t> expected_selection(const KvShape& shape, const std::vector<Piece>& pieces) {
-  std::vector<int32_t> all;
-  for (const Piece& piece : pieces) {
-    for (int64_t position = piece.first; position < piece.end; ++position) {
-      for (int64_t head = 0; head < shape.num_heads; ++head) {
-        const auto row = select(scores_of(shape, *piece.sequence, position, head), piece.top_k);
-        all.insert(all.end(), row.begin(), row.end());
-      }
-    }
-  }
-  return all;
-}
-
 TEST_CASE("digest: exactly the defined selection where sums are exact, ties included") {
   const auto shape = GENERATE(from_range(digest_shapes()));
   CAPTURE(digest_name(shape.digest), shape.block_size, shape.head_dim, dtype_name(shape.dtype));
@@ -196,7 +145,7 @@ TEST_CASE("digest: exactly the defined selection where sums are exact, ties incl
       {.sequence = &second, .first = 5 * b, .end = 5 * b + 1, .top_k = 1},
       {.sequence = &second, .first = 3 * b - 1, .end = 5 * b + 1, .top_k = 2},
   };
-  const std::vector<int32_t> expected = expected_selection(shape, pieces);
+  const std::vector<int32_t> expected = expected_selection(shape, pieces, kMaxTopK);
   for (const std::string& name : kernel_backends()) {
     CAPTURE(name);
     const auto backend = make_test_backend(name);
@@ -210,7 +159,7 @@ TEST_CASE("digest: on real numbers a selection differs only between scores that 
   CAPTURE(digest_name(shape.digest), shape.block_size, shape.head_dim, dtype_name(shape.dtype));
   const Sequence sequence = random_sequence(shape, 12 * shape.block_size + 1, 21);
   const std::vector<Piece> pieces{{&sequence, 8 * shape.block_size, sequence.num_tokens, 4}};
-  const std::vector<int32_t> expected = expected_selection(shape, pieces);
+  const std::vector<int32_t> expected = expected_selection(shape, pieces, kMaxTopK);
   for (const std::string& name : kernel_backends()) {
     CAPTURE(name);
     const auto backend = make_test_backend(name);
@@ -223,8 +172,8 @@ TEST_CASE("digest: on real numbers a selection differs only between scores that 
       if (std::ranges::equal(slots, std::span(expected).subspan(begin, kMaxTopK))) continue;
       ++num_mismatches;
       const auto row = static_cast<int64_t>(begin) / kMaxTopK;
-      const auto scores = scores_of(shape, sequence, pieces[0].first + row / shape.num_heads,
-                                    row % shape.num_heads);
+      const auto scores = gate_scores(shape, sequence, pieces[0].first + row / shape.num_heads,
+                                      row % shape.num_heads);
       double chosen = 0, wanted = 0;
       for (size_t slot = begin; slot + 1 < begin + kMaxTopK; ++slot) {
         chosen += scores.at(static_cast<size_t>(actual[slot]));

@@ -3,68 +3,14 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <utility>
 
 #include "tests/kernels/attention_case.h"
+#include "tests/kernels/gate_definition.h"
 #include "tests/support/backends.h"
 #include "tests/support/compare.h"
 
 namespace quire::test {
 namespace {
-
-/// Scores of one (token, head) for blocks 0 .. current - 1, in f64.
-std::vector<double> scores_of(const KvShape& shape, const Sequence& sequence, int64_t position,
-                              int64_t head) {
-  const int64_t kv_head = head / (shape.num_heads / shape.num_kv_heads);
-  const int64_t width = shape.num_kv_heads * shape.head_dim;
-  std::vector<double> scores;
-  for (int64_t block = 0; block < position / shape.block_size; ++block) {
-    const auto centroid =
-        centroid_of(sequence.key.data() + block * shape.block_size * width, shape);
-    double score = 0;
-    for (int64_t d = 0; d < shape.head_dim; ++d) {
-      const auto q = static_cast<size_t>((position * shape.num_heads + head) * shape.head_dim + d);
-      score += static_cast<double>(to_float(sequence.query[q])) *
-               static_cast<double>(
-                   to_float(centroid[static_cast<size_t>(kv_head * shape.head_dim + d)]));
-    }
-    scores.push_back(score);
-  }
-  return scores;
-}
-
-/// The definition, written down once more: the top_k - 1 best past blocks, ties to the more recent,
-/// then the current block, ascending and padded.
-std::vector<int32_t> select(const std::vector<double>& scores, int32_t top_k, int64_t max_top_k) {
-  std::vector<std::pair<double, int32_t>> ranked;
-  for (size_t i = 0; i < scores.size(); ++i) {
-    const double score = std::isnan(scores[i]) ? -HUGE_VAL : scores[i];
-    ranked.emplace_back(score, static_cast<int32_t>(i));
-  }
-  std::ranges::sort(ranked, std::greater<>());
-  ranked.resize(std::min(ranked.size(), static_cast<size_t>(top_k - 1)));
-  std::vector<int32_t> selected;
-  for (const auto& [score, block] : ranked) selected.push_back(block);
-  selected.push_back(static_cast<int32_t>(scores.size()));
-  std::ranges::sort(selected);
-  selected.resize(static_cast<size_t>(max_top_k), -1);
-  return selected;
-}
-
-std::vector<int32_t> expected_selection(const KvShape& shape, const std::vector<Piece>& pieces,
-                                        int64_t max_top_k) {
-  std::vector<int32_t> all;
-  for (const Piece& piece : pieces) {
-    for (int64_t position = piece.first; position < piece.end; ++position) {
-      for (int64_t head = 0; head < shape.num_heads; ++head) {
-        const auto row =
-            select(scores_of(shape, *piece.sequence, position, head), piece.top_k, max_top_k);
-        all.insert(all.end(), row.begin(), row.end());
-      }
-    }
-  }
-  return all;
-}
 
 TEST_CASE("moba_gate: exactly the defined selection where sums are exact, ties included") {
   const auto name = GENERATE(from_range(kernel_backends()));
@@ -146,8 +92,8 @@ TEST_CASE("moba_gate: on real numbers a selection differs only between scores th
     }
     ++num_mismatches;
     const auto row = static_cast<int64_t>(begin / 4);
-    const auto scores =
-        scores_of(shape, sequence, pieces[0].first + row / shape.num_heads, row % shape.num_heads);
+    const auto scores = gate_scores(shape, sequence, pieces[0].first + row / shape.num_heads,
+                                    row % shape.num_heads);
     // The worst chosen score against the best one: head_dim terms of size |q||c| <= head_dim / 2.
     double chosen = 0, wanted = 0;
     for (size_t slot = begin; slot < begin + 3; ++slot) {
