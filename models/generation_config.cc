@@ -48,10 +48,9 @@ bool is_neutral(const Json& value, double neutral) {
          (value.is_number() && value.get<double>() == neutral);
 }
 
-/// The engine has floats: what is 0 there is no number above it.
 double above_zero(const JsonFields& fields, std::string_view key, double max, double otherwise) {
   const double value = fields.optional_number(key, {0.0, max}).value_or(otherwise);
-  if (static_cast<float>(value) == 0.0f) {
+  if (!is_above_zero(value)) {
     fields.fail(key, "expected a number greater than 0, got " + describe_json(*fields.find(key)));
   }
   return value;

@@ -9,11 +9,13 @@
 
 namespace quire {
 
-// The range of each number, in a request as in a file. top_p and repetition_penalty are above 0.
+// The range of each number, in a request as in a file. top_p and repetition_penalty are above 0,
+// which the engine has to see: it has floats.
 constexpr double kMaxTemperature = 2.0;
 constexpr double kMaxTopP = 1.0;
 constexpr double kMaxMinP = 1.0;
 constexpr double kMaxRepetitionPenalty = 10.0;
+constexpr bool is_above_zero(double value) { return static_cast<float>(value) > 0; }
 constexpr int32_t kNoTopK = -1;  // as good as 0: every token may be drawn
 constexpr int32_t kLargestTopK = 1 << 30;
 constexpr int32_t kLargestMaxTokens = 1 << 30;

@@ -54,10 +54,9 @@ class Checker {
     fail(param, std::string(param) + " must be between " + std::to_string(low) + " and " +
                     std::to_string(high) + ", not " + std::to_string(value));
   }
-  /// The engine has floats: what is 0 there is no number above it.
   void above_zero(const char* param, double value, double high) {
     in_range(param, value, 0.0, high);
-    that(static_cast<float>(value) > 0, param, std::string(param) + " must be greater than 0");
+    that(is_above_zero(value), param, std::string(param) + " must be greater than 0");
   }
   void that(bool condition, const char* param, const std::string& message) {
     if (!condition) fail(param, message);

@@ -160,30 +160,32 @@ ConstTensorView WeightStore::get(std::string_view name, DType dtype,
   const auto& [file, entry] = it->second;
   const bool same_shape =
       std::equal(shape.begin(), shape.end(), entry->shape.begin(), entry->shape.end());
-  const bool widens = dtype == DType::kBF16 && is_fp8(it->first, it->second);
+  const std::string scales =
+      dtype == DType::kBF16 ? fp8_scales_of(it->first, it->second) : std::string();
   if (!same_shape ||
-      (entry->dtype != stored_name(dtype) && !is_rounded(entry->dtype, dtype) && !widens)) {
+      (entry->dtype != stored_name(dtype) && !is_rounded(entry->dtype, dtype) && scales.empty())) {
     throw LoadError(file->path().string() + ": tensor '" + std::string(name) + "': expected " +
                     std::string(stored_name(dtype)) + " " + describe_shape(shape) + ", actual " +
                     entry->dtype + " " + describe_shape(entry->shape));
   }
   ConstTensorView view = make_view(static_cast<const BFloat16*>(nullptr), shape);
   view.dtype = dtype;
-  view.data = widens ? lend_fp8(it->first, it->second) : lend(it->second, dtype);
+  view.data = scales.empty() ? lend(it->second, dtype) : lend_fp8(it->second, scales);
   return view;
 }
 
-/// Whether a tensor is a matrix in FP8. Throws LoadError if the folder contradicts itself there.
-bool WeightStore::is_fp8(std::string_view name, const Location& location) const {
-  if (!fp8_ || !name.ends_with(kWeightSuffix)) return false;
+/// The name of the tensor with the scales of a matrix in FP8; empty for any other tensor. Throws
+/// LoadError if the folder contradicts itself there.
+std::string WeightStore::fp8_scales_of(std::string_view name, const Location& location) const {
+  if (!fp8_ || !name.ends_with(kWeightSuffix)) return {};
   const auto fail = [&](const std::string& what) {
     throw LoadError(location.file->path().string() + ": tensor '" + std::string(name) +
                     "': " + what);
   };
   const SafetensorsEntry& entry = *location.entry;
-  const std::string scales = scales_of(name);
+  const std::string scales = find_scales(name);
   if (entry.dtype != kFp8 || entry.shape.size() != 2) {
-    if (scales.empty()) return false;
+    if (scales.empty()) return {};
     fail("expected a matrix in F8_E4M3, as there is a '" + scales + "', actual " + entry.dtype +
          " " + describe_shape(entry.shape));
   }
@@ -193,13 +195,14 @@ bool WeightStore::is_fp8(std::string_view name, const Location& location) const 
   if (const std::string zero = std::string(name) + "_zero_point"; tensors_.contains(zero)) {
     fail("expected no '" + zero + "', as quantization_config says \"symmetric\": true");
   }
-  if (scales.empty())
+  if (scales.empty()) {
     fail("missing tensor '" + std::string(name) + fp8_->scale_suffixes.front() + "'");
-  return true;
+  }
+  return scales;
 }
 
-/// The name of the tensor with a matrix's scales; empty if there is none.
-std::string WeightStore::scales_of(std::string_view name) const {
+/// The tensor of scales that there is for a matrix of that name, or an empty name.
+std::string WeightStore::find_scales(std::string_view name) const {
   std::string found;
   for (const std::string& suffix : fp8_->scale_suffixes) {
     const std::string scales = std::string(name) + suffix;
@@ -240,8 +243,20 @@ std::vector<float> WeightStore::read_scales(std::string_view name,
   return scales;
 }
 
-/// The numbers of a matrix in FP8, times their scales, in memory of our own.
-const void* WeightStore::lend_fp8(std::string_view name, const Location& location) {
+/// Memory of our own: `num_bytes` that `fill` makes of `stored`, whose pages are given back.
+const void* WeightStore::lend_copy(std::span<const std::byte> stored, size_t num_bytes,
+                                   const std::function<void(void*)>& fill) {
+  Loan loan;
+  loan.copy.resize((num_bytes + sizeof(int64_t) - 1) / sizeof(int64_t));
+  void* copy = loan.copy.data();
+  fill(copy);
+  give_back_pages(stored);
+  loans_.emplace(copy, std::move(loan));
+  return copy;
+}
+
+/// The numbers of a matrix in FP8, times the scales of the tensor of that name.
+const void* WeightStore::lend_fp8(const Location& location, std::string_view scales_name) {
   const SafetensorsEntry& entry = *location.entry;
   Fp8Matrix matrix{.codes = entry.data, .num_rows = entry.shape[0], .num_columns = entry.shape[1]};
   matrix.tile_rows = fp8_->scale_rows > 0 ? fp8_->scale_rows : matrix.num_rows;
@@ -250,15 +265,10 @@ const void* WeightStore::lend_fp8(std::string_view name, const Location& locatio
   std::vector<int64_t> shape{num_tiles(matrix.num_rows, matrix.tile_rows),
                              num_tiles(matrix.num_columns, matrix.tile_columns)};
   if (fp8_->scale_rows == 0) shape = {1};
-  const std::vector<float> scales = read_scales(scales_of(name), shape);
+  const std::vector<float> scales = read_scales(scales_name, shape);
   matrix.scales = scales;
-  Loan loan;
-  loan.copy.resize((entry.data.size() * sizeof(BFloat16) + sizeof(int64_t) - 1) / sizeof(int64_t));
-  void* copy = loan.copy.data();
-  widen_fp8(matrix, static_cast<BFloat16*>(copy));
-  give_back_pages(entry.data);
-  loans_.emplace(copy, std::move(loan));
-  return copy;
+  return lend_copy(entry.data, entry.data.size() * sizeof(BFloat16),
+                   [&](void* copy) { widen_fp8(matrix, static_cast<BFloat16*>(copy)); });
 }
 
 /// The tensor's data in the mapped file, unless it is stored as another dtype or at an odd address
@@ -273,19 +283,15 @@ const void* WeightStore::lend(const Location& location, DType dtype) {
   }
   const size_t stored_element = location.entry->dtype == "F32" ? sizeof(float) : sizeof(BFloat16);
   const size_t num_bytes = is_stored ? stored.size() : stored.size() / stored_element * element;
-  Loan loan;
-  loan.copy.resize((num_bytes + sizeof(int64_t) - 1) / sizeof(int64_t));
-  void* copy = loan.copy.data();
-  if (is_stored) {
-    std::memcpy(copy, stored.data(), num_bytes);
-  } else {
+  return lend_copy(stored, num_bytes, [&](void* copy) {
+    if (is_stored) {
+      std::memcpy(copy, stored.data(), num_bytes);
+      return;
+    }
     const auto round = location.entry->dtype == "F32" ? round_f32 : round_f16;
     round(stored, static_cast<BFloat16*>(copy));
     rounded_.insert(location.entry->dtype);
-  }
-  give_back_pages(stored);
-  loans_.emplace(copy, std::move(loan));
-  return copy;
+  });
 }
 
 void WeightStore::release(const ConstTensorView& view) {

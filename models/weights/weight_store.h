@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <memory>
@@ -72,9 +74,11 @@ class WeightStore {
 
   void load_shards(const std::filesystem::path& model_dir, const std::filesystem::path& index_path);
   const void* lend(const Location& location, DType dtype);
-  const void* lend_fp8(std::string_view name, const Location& location);
-  bool is_fp8(std::string_view name, const Location& location) const;
-  std::string scales_of(std::string_view name) const;
+  const void* lend_copy(std::span<const std::byte> stored, size_t num_bytes,
+                        const std::function<void(void*)>& fill);
+  const void* lend_fp8(const Location& location, std::string_view scales_name);
+  std::string fp8_scales_of(std::string_view name, const Location& location) const;
+  std::string find_scales(std::string_view name) const;
   std::vector<float> read_scales(std::string_view name, const std::vector<int64_t>& shape) const;
 
   std::filesystem::path model_dir_;
