@@ -25,3 +25,7 @@ if(QUIRE_SANITIZE)
       $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>)
   endif()
 endif()
+# Every library that a fuzz target links has to count edges: libFuzzer is blind to what does not.
+if(QUIRE_FUZZ)
+  target_compile_options(quire_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
