@@ -42,8 +42,7 @@ void MatmulEngine::run(const MatmulParams& params) {
 bool MatmulEngine::has_own_bf16() { return panel_dot::has_bf16(); }
 
 std::string MatmulEngine::description() const {
-  if (has_own_bf16()) return "bf16 dots";
-  return onednn_->has_bf16() ? "oneDNN bf16" : "oneDNN f32";
+  return has_own_bf16() ? "bf16 dots" : "oneDNN f32";
 }
 
 }  // namespace quire::cpu

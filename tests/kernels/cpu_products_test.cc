@@ -22,11 +22,12 @@ struct Inputs {
 };
 
 std::vector<float> product(const std::string& backend_name, const Inputs& inputs,
-                           WeightFormat format, int64_t num_rows = kRows) {
+                           WeightFormat format, int64_t num_rows = kRows, int64_t first_row = 0) {
   const auto backend = make_test_backend(backend_name);
   const ConstTensorView part = make_view(inputs.weight.data(), {kColumns, kDepth});
   const auto packed = backend->pack_weight({&part, 1}, format);
-  std::vector<BFloat16> rows(inputs.a.begin(), inputs.a.begin() + num_rows * kDepth);
+  const auto begin = inputs.a.begin() + first_row * kDepth;
+  std::vector<BFloat16> rows(begin, begin + num_rows * kDepth);
   const DeviceTensor<BFloat16> a(*backend, rows, {num_rows, kDepth});
   const DeviceTensor<float> out(*backend, {num_rows, kColumns});
   backend->matmul({.a = a, .weight = packed.get(), .out = out});
@@ -50,8 +51,11 @@ TEST_CASE("cpu products: bf16 without AVX512_BF16 is right, and a row alone has 
   // Each of kDepth products is below 25 in magnitude, and so many roundings of their sum.
   const double bound = 2 * kF32Roundoff * kDepth * kDepth * 25;
   CHECK(difference(all, expected, {.at = [bound](size_t) { return bound; }}) == "");
-  const auto one = product("cpu", inputs, WeightFormat::kOriginal, 1);
-  CHECK(difference(one, std::vector<float>(all.begin(), all.begin() + kColumns)) == "");
+  const int64_t row = GENERATE(range(int64_t{0}, kRows));
+  CAPTURE(row);
+  const auto one = product("cpu", inputs, WeightFormat::kOriginal, 1, row);
+  const auto begin = all.begin() + row * kColumns;
+  CHECK(difference(one, std::vector<float>(begin, begin + kColumns)) == "");
 }
 
 }  // namespace
