@@ -164,7 +164,7 @@ def build(corpus: Corpus, seed: str, tokens: int, block: int) -> Sequence:
     questions = tokens // 48  # at most: in dense documents some facts are rivals only
     known = facts.make_facts(rng, count, split)
     links = facts.make_links(rng, known, round(count * rng.choice((0, 0.15, 0.3))), split)
-    pairs = {(fact.entity.lower(), fact.attribute) for fact in known}
+    known_keys = {fact.key for fact in known}
 
     def say(fact: facts.Fact, template: str) -> Statement:
         about = encode(fact.attribute), encode(fact.entity.removeprefix("the "))
@@ -204,7 +204,7 @@ def build(corpus: Corpus, seed: str, tokens: int, block: int) -> Sequence:
             if kind < 0.3:
                 make = facts.make_rival if rng.random() < 0.6 else facts.make_absent
                 fact = make(rng, known, split)
-                if (fact.entity.lower(), fact.attribute) not in pairs:
+                if fact.key not in known_keys:
                     builder.turn(
                         ask(fact),
                         [say(fact, facts.ANSWER)],

@@ -102,11 +102,11 @@ def questions_of(rng: random.Random, plan: Plan, split: str):
     told = [(fact, fact.fill(facts.told(rng, split))) for fact in known]
     told += [(None, link.sentence()) for link, _ in links]
     rng.shuffle(told)
-    pairs = {(fact.entity.lower(), fact.attribute) for fact in known}
+    known_keys = {fact.key for fact in known}
     missing = []
     while len(missing) < plan.absent:
         fact = facts.make_absent(rng, known, split)
-        if (fact.entity.lower(), fact.attribute) not in pairs:
+        if fact.key not in known_keys:
             missing.append(fact)
 
     def made(places: list[float], depths: int) -> list[Question]:
