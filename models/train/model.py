@@ -69,6 +69,11 @@ class Routing:
     bank: "Bank"
     losses: dict[str, list[Tensor]] = dataclasses.field(default_factory=dict)
 
+    def from_end(self, query: Tensor, s: Tensor, t: Tensor, config: Config) -> Tensor:
+        """Queries [n,heads,d] of the tokens (s, t), turned to the end of the bank."""
+        cos, sin = (x[:, None] for x in rope_table(self.bank.end - self.position[s, t], config))
+        return rotate(query, cos, sin)
+
     def add(self, name: str, loss: Tensor) -> None:
         self.losses.setdefault(name, []).append(loss)
 
@@ -281,15 +286,12 @@ class Attention(nn.Module):
         c = self.config
         group = heads[0] * c.kv_heads // c.heads
         seen = sel[s, :, t, at // c.block][:, heads] | (at // c.block == t // c.block)[:, None]
-        score = (q[s, t][:, heads] * k[s, at, group][:, None]).sum(-1) * c.head_dim**-0.5
-        total = lse[s, t][:, heads]
+        query, total = q[s, t][:, heads] * c.head_dim**-0.5, lse[s, t][:, heads]
+        score = (query * k[s, at, group][:, None]).sum(-1)
         if far_keys is not None:
-            cos, sin = (x[:, None] for x in rope_table(routing.bank.end - routing.position[s, t], c))
-            query = rotate(q[s, t][:, heads], cos, sin) * c.head_dim**-0.5
-            rest = torch.einsum("qhd,nd->qhn", query, far_keys[:, group])
-            total = torch.logaddexp(total, rest.logsumexp(-1))
-            near = (total - lse[s, t][:, heads]) < 0.05
-            routing.add(name + "@far", (~near).float().mean().detach())
+            rest = routing.from_end(query, s, t, c) @ far_keys[:, group].t()
+            near, total = total, torch.logaddexp(total, rest.logsumexp(-1))
+            routing.add(name + "@far", (total - near >= 0.05).float().mean().detach())
         log_prob = (score - total) * seen
         routing.add(name, -log_prob.sum() / seen.sum().clamp(min=1))
 
@@ -310,7 +312,6 @@ class Attention(nn.Module):
         """
         c, ratio = self.config, self.config.heads // self.config.kv_heads
         past = torch.arange(cent.shape[2], device=t.device)[None] < (t // c.block)[:, None]
-        cos, sin = (x[:, None] for x in rope_table(routing.bank.end - routing.position[s, t], c))
         mean = self.pooled.mean((0, 1))
         weight = self.k_proj.weight.view(c.kv_heads, c.head_dim, -1)
         for group in sorted({head // ratio for head in heads}):
@@ -319,8 +320,7 @@ class Attention(nn.Module):
             scores = torch.einsum("qhd,qnd->qhn", query, cent[s, group])
             turns = None if name == "track" else 1
             rivals = routing.bank.centroids(self.layer, mean, weight[group], turns).flatten(0, 1)
-            rest = rotate(query, cos, sin).flatten(0, 1) @ rivals.t()
-            rest = rest.view(*query.shape[:2], -1)
+            rest = routing.from_end(query, s, t, c) @ rivals.t()
             if name == "track":
                 scale, shift = TRACK_SCALE * c.block, 0.0
             elif rest.shape[-1] < 256:
