@@ -19,7 +19,7 @@ def extension():
 
     source = pathlib.Path(__file__).with_name("moba_op.cpp")
     return cpp_extension.load(
-        "moba_op", [str(source)], extra_cflags=["-O3", "-march=native", "-fopenmp"]
+        "moba_op", [str(source)], extra_cflags=["-O3", "-march=native", "-fopenmp", "-std=c++20", "-ffast-math"]
     )
 
 
