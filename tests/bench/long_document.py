@@ -193,6 +193,7 @@ def main():
     if not args.report:
         if not args.setup:
             parser.error(f"which one: {', '.join(SETUPS)}")
+        args.out.mkdir(parents=True, exist_ok=True)  # before the minutes that it takes
         result = json.dumps(measure(args), indent=1, ensure_ascii=False)
         (args.out / f"{args.setup}.json").write_text(result + "\n", encoding="utf-8")
     print(report(args.out), end="")
