@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/check.h"
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/simd_rows.h"
 #include "kernels/cpu/x86_intrinsics.h"
 
@@ -34,6 +35,19 @@ constexpr double kLimitRange = 0x1p29;  // no sum of products comes near it
 constexpr int64_t kLanes = 16;
 constexpr int kVectors = static_cast<int>(kTileKeys / kLanes);
 constexpr int kRowsAtOnce = 6;  // times kVectors accumulators: most of the 32 registers
+
+// AMX's tile registers: sums of 16 rows and 16 keys each in the first four, then what is
+// multiplied.
+enum TileRegister { kSums, kQueries = kSums + kVectors, kEvenKeys, kOddKeys };
+
+amx::TileShapes screen_shapes(int64_t num_rows) {
+  constexpr int64_t kQuads = amx::kTileRowBytes / 4;
+  amx::TileShapes shapes;
+  for (int v = 0; v < kVectors; ++v) shapes.set(kSums + v, num_rows, amx::kTileRowBytes);
+  shapes.set(kQueries, num_rows, amx::kTileRowBytes);
+  for (const int tile : {kEvenKeys, kOddKeys}) shapes.set(tile, kQuads, amx::kTileRowBytes);
+  return shapes;
+}
 
 bool is_wanted = true;
 
@@ -158,6 +172,56 @@ QUIRE_INT8_DOT inline uint64_t screen_rows(const int8_t* queries, int64_t stride
     }
     masks[r] = ~below;
     named |= static_cast<uint64_t>(masks[r] != 0) << r;
+  }
+  return named;
+}
+
+/// What screen_rows does, for up to 16 rows and by AMX's tiles, which have screen_shapes(num_rows).
+/// REQUIRES: a stride that is a multiple of kTileRowBytes.
+QUIRE_INT8_DOT inline uint64_t screen_rows_by_tiles(const int8_t* queries, int64_t stride,
+                                                    int64_t num_rows, const uint8_t* keys,
+                                                    const int32_t* limits, uint64_t* masks) {
+  alignas(64) int32_t sums[kVectors][kLanes][kLanes];
+  for (int64_t r = 0; r < num_rows; ++r) {
+    _mm512_store_si512(sums[0][r], _mm512_set1_epi32(-limits[r]));
+  }
+  constexpr int64_t kStride = kLanes * sizeof(int32_t), kKeysStride = kTileKeys * 4;
+  amx::load<kSums>(sums[0], kStride);
+  amx::load<kSums + 1>(sums[0], kStride);
+  amx::load<kSums + 2>(sums[0], kStride);
+  amx::load<kSums + 3>(sums[0], kStride);
+  for (int64_t i = 0; i < stride; i += amx::kTileRowBytes) {
+    const uint8_t* key = keys + i * kTileKeys;
+    amx::load<kQueries>(queries + i, stride);
+    amx::load<kEvenKeys>(key, kKeysStride);
+    amx::add_s8_u8<kSums, kQueries, kEvenKeys>();
+    amx::load<kOddKeys>(key + kStride, kKeysStride);
+    amx::add_s8_u8<kSums + 1, kQueries, kOddKeys>();
+    amx::load<kEvenKeys>(key + 2 * kStride, kKeysStride);
+    amx::add_s8_u8<kSums + 2, kQueries, kEvenKeys>();
+    amx::load<kOddKeys>(key + 3 * kStride, kKeysStride);
+    amx::add_s8_u8<kSums + 3, kQueries, kOddKeys>();
+  }
+  amx::store<kSums>(sums[0], kStride);
+  amx::store<kSums + 1>(sums[1], kStride);
+  amx::store<kSums + 2>(sums[2], kStride);
+  amx::store<kSums + 3>(sums[3], kStride);
+  uint64_t named = 0;
+  for (int64_t r = 0; r < num_rows; ++r) {
+    __m512i sum[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[v] = _mm512_load_si512(sums[v][r]);
+    const __m512i all =
+        _mm512_and_si512(_mm512_and_si512(sum[0], sum[1]), _mm512_and_si512(sum[2], sum[3]));
+    masks[r] = 0;
+    if (_mm512_movepi32_mask(all) == 0xFFFF) continue;  // most often all are below
+    uint64_t below = 0;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      below |= static_cast<uint64_t>(_mm512_movepi32_mask(sum[v])) << (v * kLanes);
+    }
+    masks[r] = ~below;
+    named |= uint64_t{1} << r;
   }
   return named;
 }
@@ -294,6 +358,17 @@ QUIRE_INT8_DOT uint64_t ScreenedQueries::screen(int64_t first_row, const Screene
   const uint8_t* packed = keys.bytes(tile);
   uint64_t named = 0;
   int64_t r = 0;
+  if (stride_ % amx::kTileRowBytes == 0 && amx::is_available()) {
+    for (; r < num_rows; r += amx::kTileRows) {
+      const int64_t count = std::min(num_rows - r, amx::kTileRows);
+      if (r == 0 || count < amx::kTileRows) amx::configure(screen_shapes(count));
+      named |=
+          screen_rows_by_tiles(queries + r * stride_, stride_, count, packed, limit + r, masks + r)
+          << r;
+    }
+    amx::release();
+    return named;
+  }
   for (; r + kRowsAtOnce <= num_rows; r += kRowsAtOnce) {
     named |= screen_rows<kRowsAtOnce>(queries + r * stride_, stride_, num_quads, packed, limit + r,
                                       masks + r)

@@ -7,9 +7,10 @@
 #include "kernels/bfloat16.h"
 
 // Which scores can not reach a threshold, told by dot products of 8-bit integers: AVX512_VNNI does
-// twice as many of them as of bf16. The answer errs on one side only: a score that is not below its
-// row's threshold is always named, so whoever computes the named scores exactly (score_pairs) finds
-// what computing all of them would have found, bit for bit.
+// twice as many of them as of bf16, AMX many times as many, and all of them exactly. The answer
+// errs on one side only: a score that is not below its row's threshold is always named, so whoever
+// computes the named scores exactly (score_pairs) finds what computing all of them would have
+// found, bit for bit.
 //
 // With an offset o near the mean of the keys c, and integers m, k that stand for q and c - o:
 //   q = q_scale m + q_rest,   c - o = c_scale k + c_rest

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/block_weight.h"
 #include "kernels/cpu/int8_weight.h"
 #include "kernels/cpu/onednn_matmul.h"
@@ -42,7 +43,8 @@ void MatmulEngine::run(const MatmulParams& params) {
 bool MatmulEngine::has_own_bf16() { return panel_dot::has_bf16(); }
 
 std::string MatmulEngine::description() const {
-  return has_own_bf16() ? "bf16 dots" : "oneDNN f32";
+  if (!has_own_bf16()) return "oneDNN f32";
+  return amx::is_available() ? "AMX" : "bf16 dots";
 }
 
 }  // namespace quire::cpu

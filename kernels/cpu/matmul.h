@@ -33,9 +33,9 @@ class CpuWeight : public PackedWeight {
 /// Longer products run in pieces, which bounds the scratch.
 inline constexpr int64_t kMaxRowsAtOnce = 1008;
 
-/// Matrix products. bf16 with AVX512_BF16 and int8 with AVX512_VNNI run in own loops over packed
-/// panels (panel_weight.h), blocks of GGUF likewise (block_weight.h), other int8 row by row
-/// (int8_weight.h), the rest in oneDNN.
+/// Matrix products. bf16 with AVX512_BF16 or AMX and int8 with AVX512_VNNI or AMX run in own loops
+/// over packed panels (panel_weight.h), blocks of GGUF likewise (block_weight.h), other int8 row by
+/// row (int8_weight.h), the rest in oneDNN.
 class MatmulEngine {
  public:
   MatmulEngine();

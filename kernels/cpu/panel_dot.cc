@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/cpu/amx.h"
+#include "kernels/cpu/amx_panel.h"
 #include "kernels/cpu/x86_intrinsics.h"
 
 namespace quire::cpu::panel_dot {
@@ -154,12 +156,17 @@ bool has_bf16() { return is_wanted && __builtin_cpu_supports("avx512bf16") != 0;
 bool has_int8() { return is_wanted && __builtin_cpu_supports("avx512vnni") != 0; }
 
 __attribute__((QUIRE_DOT_TARGET)) void multiply_bf16(const Product& product) {
+  if (amx::is_available()) return amx_panel::multiply_bf16(product);
   multiply<Bf16Dot>(product);
 }
 
 __attribute__((QUIRE_DOT_TARGET)) void multiply_int8(const Product& product,
                                                      const Int8Terms& terms) {
-  multiply<Int8Dot>(product);
+  if (amx::is_available()) {
+    amx_panel::multiply_int8(product);
+  } else {
+    multiply<Int8Dot>(product);
+  }
   for (int64_t row = 0; row < product.num_rows; ++row) {
     // Sums wrap around on the way; what is left fits (kMaxInt8Columns).
     const uint32_t excess = 128u * static_cast<uint32_t>(terms.row_sums[row]);

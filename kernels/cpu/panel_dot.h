@@ -5,10 +5,12 @@
 
 // Products of rows with one panel of a packed weight, by AVX-512's dot products: two products of
 // bf16 (AVX512_BF16) or four of int8 (AVX512_VNNI) per lane and instruction. Both work on words of
-// four bytes, so they share one loop.
+// four bytes, so they share one loop. Where the CPU has AMX, its tiles do the same (amx_panel.h)
+// several times as fast.
 //
-// A sum of the result is one chain over the words of k, whatever the number of rows, the tile that
-// it falls into and the pieces that k is cut into.
+// A sum of the result has one order of its products, whatever the number of rows, the tile that it
+// falls into and the pieces that k is cut into; pieces of bf16 are multiples of 32 values, but for
+// the last one.
 
 namespace quire::cpu::panel_dot {
 
@@ -37,7 +39,7 @@ struct Product {
   bool adds = false;                // `out` holds the sums of the words before these
 };
 
-/// Words of bf16: out = a * panel, summed in f32. With `adds`, the chain of each sum goes on.
+/// Words of bf16: out = a * panel, summed in f32. With `adds`, each sum goes on where it was.
 void multiply_bf16(const Product& product);
 
 /// Words of int8; the panel holds weight + 128 without signs, which is what the instruction takes.

@@ -1,19 +1,22 @@
 #include <catch2/catch.hpp>
+#include <optional>
 #include <vector>
 
 #include "tests/support/backends.h"
 #include "tests/support/compare.h"
 #include "tests/support/device_tensor.h"
 #include "tests/support/random_tensors.h"
-#include "tests/support/without_panel_dots.h"
+#include "tests/support/without_instructions.h"
 
-// The products of the cpu backend as a CPU without AVX512_BF16 and AVX512_VNNI computes them. The
-// other tests run with what this CPU has.
+// The products of the cpu backend with AMX, as a CPU without it computes them, and as one without
+// AVX512_BF16 and AVX512_VNNI. The other tests run with what this CPU has.
 
 namespace quire::test {
 namespace {
 
-constexpr int64_t kRows = 21, kColumns = 70, kDepth = 331;
+// Two tiles of rows and more, a panel of columns and more, and more words of k than are taken at
+// once.
+constexpr int64_t kRows = 53, kColumns = 70, kDepth = 2331;
 
 struct Inputs {
   RandomTensors random{11};
@@ -34,28 +37,56 @@ std::vector<float> product(const std::string& backend_name, const Inputs& inputs
   return out.download();
 }
 
-TEST_CASE("cpu products: int8 has the same bits without AVX512_VNNI") {
+/// Which instructions make products, for as long as it lives.
+class ForcedProducts {
+ public:
+  enum Kind { kAmx, kDots, kNeither };
+
+  explicit ForcedProducts(Kind kind) {
+    if (kind != kAmx) without_amx_.emplace();
+    if (kind == kNeither) without_dots_.emplace();
+    is_possible_ = (kind != kAmx || cpu::amx::is_available()) &&
+                   cpu::panel_dot::has_bf16() == (kind != kNeither);
+  }
+  /// False: this CPU does not have them.
+  bool is_possible() const { return is_possible_; }
+
+ private:
+  std::optional<WithoutAmx> without_amx_;
+  std::optional<WithoutPanelDots> without_dots_;
+  bool is_possible_;
+};
+
+constexpr auto kKinds = {ForcedProducts::kAmx, ForcedProducts::kDots, ForcedProducts::kNeither};
+
+TEST_CASE("cpu products: int8 has the same bits whatever the instructions") {
   const Inputs inputs;
   const auto expected = product("reference", inputs, WeightFormat::kInt8);
-  const WithoutPanelDots without;
-  REQUIRE_FALSE(cpu::panel_dot::has_int8());
+  const ForcedProducts::Kind kind = GENERATE(values(kKinds));
+  const ForcedProducts forced(kind);
+  if (!forced.is_possible()) return;
+  CAPTURE(kind);
   CHECK(difference(product("cpu", inputs, WeightFormat::kInt8), expected) == "");
 }
 
-TEST_CASE("cpu products: bf16 without AVX512_BF16 is right, and a row alone has the same bits") {
+TEST_CASE(
+    "cpu products: bf16 is right whatever the instructions, and a row alone has the same bits") {
   const Inputs inputs;
   const auto expected = product("reference", inputs, WeightFormat::kOriginal);
-  const WithoutPanelDots without;
-  REQUIRE_FALSE(cpu::panel_dot::has_bf16());
+  const ForcedProducts::Kind kind = GENERATE(values(kKinds));
+  const ForcedProducts forced(kind);
+  if (!forced.is_possible()) return;
+  CAPTURE(kind);
   const auto all = product("cpu", inputs, WeightFormat::kOriginal);
   // Each of kDepth products is below 25 in magnitude, and so many roundings of their sum.
   const double bound = 2 * kF32Roundoff * kDepth * kDepth * 25;
   CHECK(difference(all, expected, {.at = [bound](size_t) { return bound; }}) == "");
-  const int64_t row = GENERATE(range(int64_t{0}, kRows));
-  CAPTURE(row);
-  const auto one = product("cpu", inputs, WeightFormat::kOriginal, 1, row);
-  const auto begin = all.begin() + row * kColumns;
-  CHECK(difference(one, std::vector<float>(begin, begin + kColumns)) == "");
+  for (int64_t row = 0; row < kRows; ++row) {
+    CAPTURE(row);
+    const auto one = product("cpu", inputs, WeightFormat::kOriginal, 1, row);
+    const auto begin = all.begin() + row * kColumns;
+    CHECK(difference(one, std::vector<float>(begin, begin + kColumns)) == "");
+  }
 }
 
 }  // namespace

@@ -9,13 +9,14 @@
 #include <vector>
 
 #include "kernels/cpu/simd_rows.h"
+#include "tests/support/without_instructions.h"
 
 // What the screen rules out must be below the threshold, as scored exactly; whatever the numbers.
 
 namespace quire::cpu {
 namespace {
 
-constexpr int64_t kRows = 13;
+constexpr int64_t kRows = 21;
 
 struct Case {
   int64_t head_dim;
@@ -74,6 +75,12 @@ Screened screen(const Case& c, const std::vector<float>& scores, int64_t at) {
   Screened result{keys.is_usable(1), std::vector<uint64_t>(kRows, 0)};
   if (!result.is_usable) return result;
   const uint64_t named = queries.screen(0, keys, 1, thresholds, result.masks.data());
+  {
+    const test::WithoutAmx without;
+    std::vector<uint64_t> masks(kRows);
+    CHECK(queries.screen(0, keys, 1, thresholds, masks.data()) == named);
+    CHECK(masks == result.masks);
+  }
   for (int64_t r = 0; r < kRows; ++r) {
     CHECK((named >> r & 1) == (result.masks[static_cast<size_t>(r)] != 0 ? 1u : 0u));
   }

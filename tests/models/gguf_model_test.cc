@@ -14,7 +14,7 @@
 #include "tests/models/gguf_folder.h"
 #include "tests/models/model_driver.h"
 #include "tests/models/model_folder.h"
-#include "tests/support/without_panel_dots.h"
+#include "tests/support/without_instructions.h"
 
 namespace quire::test {
 namespace {

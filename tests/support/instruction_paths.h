@@ -11,7 +11,7 @@ namespace quire::test {
 struct InstructionPath {
   std::string name;
   int64_t target;
-  bool bf16_dot, int8_screen;
+  bool bf16_dot, int8_screen, amx;
 };
 
 /// All that were compiled and that this CPU can run: the best target with and without each of the

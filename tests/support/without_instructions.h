@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/panel_dot.h"
 
 namespace quire::test {
@@ -12,6 +13,15 @@ class WithoutPanelDots {
   ~WithoutPanelDots() { cpu::panel_dot::use(true); }
   WithoutPanelDots(const WithoutPanelDots&) = delete;
   WithoutPanelDots& operator=(const WithoutPanelDots&) = delete;
+};
+
+/// While this lives, the cpu backend does without AMX.
+class WithoutAmx {
+ public:
+  WithoutAmx() { cpu::amx::use(false); }
+  ~WithoutAmx() { cpu::amx::use(true); }
+  WithoutAmx(const WithoutAmx&) = delete;
+  WithoutAmx& operator=(const WithoutAmx&) = delete;
 };
 
 }  // namespace quire::test
