@@ -1,29 +1,39 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <utility>
 
 #include "tests/support/forwarding_backend.h"
 
 namespace quire::eval {
 
-/// Shows every full attention to an observer before it is computed.
+/// Shows every full attention to an observer before it is computed, and every selection of blocks
+/// after it has been made.
 class AttentionTap final : public ForwardingBackend {
  public:
-  using Observer = std::function<void(const FullAttentionParams&)>;
+  using AttentionObserver = std::function<void(const FullAttentionParams&)>;
+  using SelectionObserver = std::function<void(const MobaGateParams&)>;
 
   using ForwardingBackend::ForwardingBackend;
 
   /// Empty: nobody looks.
-  void set_observer(Observer observer) { observer_ = std::move(observer); }
+  void observe_attention(AttentionObserver observer) { on_attention_ = std::move(observer); }
+  void observe_selection(SelectionObserver observer) { on_selection_ = std::move(observer); }
 
   void full_attention(const FullAttentionParams& p) override {
-    if (observer_) observer_(p);
+    if (on_attention_) on_attention_(p);
     inner().full_attention(p);
   }
 
+  void moba_gate(const MobaGateParams& p) override {
+    inner().moba_gate(p);
+    if (on_selection_) on_selection_(p);
+  }
+
  private:
-  Observer observer_;
+  AttentionObserver on_attention_;
+  SelectionObserver on_selection_;
 };
 
 }  // namespace quire::eval

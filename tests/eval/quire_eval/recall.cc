@@ -8,13 +8,9 @@
 #include <stdexcept>
 #include <thread>
 
-#include "engine/kv_cache/kv_storage.h"
-#include "engine/runner/model_runner.h"
-#include "engine/scheduler/sequence.h"
 #include "engine/text/tokenizer.h"
-#include "kernels/backend_registry.h"
 #include "models/model.h"
-#include "tests/eval/quire_eval/attention_tap.h"
+#include "tests/eval/quire_eval/watched_model.h"
 
 namespace quire::eval {
 namespace {
@@ -43,54 +39,6 @@ std::vector<TokenId> read_tokens(const RecallOptions& options, const ModelConfig
   }
   return tokens;
 }
-
-/// A model that reads one sequence in full attention; its queries and keys pass a tap.
-class WatchedModel {
- public:
-  WatchedModel(const RecallOptions& options, const std::vector<TokenId>& tokens)
-      : backend_(make_backend(options.backend, {.num_threads = options.num_threads})) {
-    const MobaConfig full = {
-        .block_size = kCacheBlock, .prefill = AttentionMode::kFull, .decode = AttentionMode::kFull};
-    model_ = load_model(options.model, backend_, &full);
-    const auto num_tokens = static_cast<int32_t>(tokens.size());
-    const int32_t num_blocks = (num_tokens + kCacheBlock - 1) / kCacheBlock;
-    const ModelConfig& config = model_->config();
-    storage_ =
-        std::make_unique<KvStorage>(backend_, KvStorage::Shape{.num_layers = config.num_layers,
-                                                               .num_blocks = num_blocks,
-                                                               .num_kv_heads = config.num_kv_heads,
-                                                               .block_size = kCacheBlock,
-                                                               .head_dim = config.head_dim});
-    runner_ = std::make_unique<ModelRunner>(
-        backend_, *model_, *storage_,
-        StepLimits{.max_tokens = kStepTokens, .max_logit_rows = 1, .max_top_k = 1});
-    sequence_.tokens = tokens;
-    for (int32_t block = 0; block < num_blocks; ++block) {
-      sequence_.block_table.block_ids.push_back(BlockId{block});
-    }
-  }
-
-  const ModelConfig& config() const { return model_->config(); }
-  AttentionTap& backend() { return backend_; }
-  int32_t num_computed() const { return sequence_.num_computed_tokens; }
-
-  /// Reads on up to `end`, at most kStepTokens further.
-  void read_to(int32_t end) {
-    const int32_t count = end - sequence_.num_computed_tokens;
-    StepPlan plan;
-    plan.sequences.push_back(
-        {.sequence = &sequence_, .num_tokens = count, .attention = AttentionMode::kFull});
-    runner_->run_step(plan);
-    sequence_.num_computed_tokens = end;
-  }
-
- private:
-  AttentionTap backend_;
-  std::unique_ptr<Model> model_;
-  std::unique_ptr<KvStorage> storage_;
-  std::unique_ptr<ModelRunner> runner_;
-  Sequence sequence_;
-};
 
 std::vector<float> downloaded(Backend& backend, const void* from, int64_t count) {
   std::vector<BFloat16> raw(static_cast<size_t>(count));
@@ -166,7 +114,16 @@ RecallSums RecallReport::all_layers() const {
 RecallReport measure_recall(const RecallOptions& options) {
   const ModelConfig config = load_model_config(options.model);
   const std::vector<TokenId> tokens = read_tokens(options, config);
-  WatchedModel model(options, tokens);
+  WatchedModel model({.model = options.model,
+                      .backend = options.backend,
+                      .num_threads = options.num_threads,
+                      .max_tokens = static_cast<int32_t>(tokens.size()),
+                      .max_step_tokens = kStepTokens,
+                      .moba = {.block_size = kCacheBlock,
+                               .prefill = AttentionMode::kFull,
+                               .decode = AttentionMode::kFull}});
+  model.write(0, tokens);
+  const auto read_to = [&](int32_t end) { model.read_to(end, AttentionMode::kFull, 1); };
   RecallReport report;
   report.model = std::filesystem::path(options.model).lexically_normal().filename().string();
   report.num_tokens = static_cast<int32_t>(tokens.size());
@@ -178,17 +135,17 @@ RecallReport measure_recall(const RecallOptions& options) {
   for (int32_t place = 1; place <= kPlaces; ++place) {
     const auto end = static_cast<int32_t>(int64_t{report.num_tokens} * place / kPlaces);
     while (end - model.num_computed() > kStepTokens) {
-      model.read_to(model.num_computed() + kStepTokens);
+      read_to(model.num_computed() + kStepTokens);
     }
-    if (end - model.num_computed() > per_place) model.read_to(end - per_place);
+    if (end - model.num_computed() > per_place) read_to(end - per_place);
     const int32_t num_tokens = end - model.num_computed();
     size_t layer = 0;
-    model.backend().set_observer([&](const FullAttentionParams& p) {
+    model.backend().observe_attention([&](const FullAttentionParams& p) {
       report.layers[layer++] +=
           sums_of_step(model.backend(), p, num_tokens, end, per_place, options);
     });
-    model.read_to(end);
-    model.backend().set_observer({});
+    read_to(end);
+    model.backend().observe_attention({});
   }
   return report;
 }
