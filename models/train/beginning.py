@@ -30,6 +30,11 @@ def orthonormal(rows: int, columns: int) -> Tensor:
     return weight
 
 
+def hardly_turns(head_dim: int) -> Tensor:
+    """bool [head_dim]: the dimensions that can match content at any distance."""
+    return torch.arange(head_dim) % (head_dim // 2) >= STILL
+
+
 def write_position(q: Tensor, k: Tensor, offsets: list[float | None], theta: float, rms: float):
     """Constant parts of q [heads,d,dim] and k [groups,d,dim]: offsets to look at, and the gate.
 
@@ -52,7 +57,7 @@ def write_position(q: Tensor, k: Tensor, offsets: list[float | None], theta: flo
 
 @torch.no_grad()
 def write(model: nn.Module, config) -> None:
-    d, dim, half = config.head_dim, config.dim, config.head_dim // 2
+    d, dim = config.head_dim, config.dim
     for name, weight in model.named_parameters():
         if weight.dim() == 2:
             out = "o_proj" in name or "down_proj" in name
@@ -65,11 +70,10 @@ def write(model: nn.Module, config) -> None:
     model.embed.weight[:, TOKEN] = CODE_STD * code / code.square().mean(-1, keepdim=True).sqrt()
     nn.init.constant_(model.norm.weight, 0.1)
 
-    still = torch.cat((torch.arange(STILL, half), torch.arange(half + STILL, 2 * half)))
-    moving = torch.ones(d, dtype=torch.bool)
-    moving[still] = False
-    code = orthonormal(len(still), d)  # of half a token's code
-    likeness = orthonormal(len(still), dim - HASH.start)
+    still = hardly_turns(d)
+    moving, num_still = ~still, int(still.sum())
+    code = orthonormal(num_still, d)  # of half a token's code
+    likeness = orthonormal(num_still, dim - HASH.start)
     for number, layer in enumerate(model.layers):
         a = layer.attention
         q, k = a.q_proj.weight.view(-1, d, dim), a.k_proj.weight.view(-1, d, dim)
@@ -94,7 +98,7 @@ def write(model: nn.Module, config) -> None:
             for head, rows in enumerate((slice(24, 64), slice(0, 24), slice(0, 64), slice(0, 64))):
                 o[HASH, head, rows] = 0.5 * orthonormal(192, rows.stop - rows.start)
         else:
-            k[:, still, SLOTS[0]] += 1.2 * torch.eye(len(still))
+            k[:, still, SLOTS[0]] += 1.2 * torch.eye(num_still)
             q[:, still, 16:80] += 1.2 * code
             k[0, still, HASH] += 0.5 * likeness
             q[:2, still, HASH] += 0.5 * likeness

@@ -201,7 +201,7 @@ def build(corpus: Corpus, seed: str, tokens: int, block: int) -> Sequence:
             if not ready:
                 break
             kind = rng.random()
-            if kind < 0.3:
+            if kind < 0.2:
                 make = facts.make_rival if rng.random() < 0.6 else facts.make_absent
                 fact = make(rng, known, split)
                 if fact.key not in known_keys:

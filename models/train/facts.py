@@ -155,7 +155,7 @@ def word(rng: random.Random) -> str:
 
 
 def attribute(rng: random.Random, split: str) -> str:
-    if not _words or split != TRAIN or rng.random() < 0.4:
+    if not _words or split != TRAIN or rng.random() < 0.12:
         return rng.choice(ATTRIBUTES[split])
     if rng.random() < 0.4:
         return word(rng)
@@ -169,11 +169,11 @@ def near_attribute(rng: random.Random, other: str, split: str) -> str:
         return attribute(rng, split)
     last = other.split()[-1]
     listed = [known for known in ATTRIBUTES[TRAIN] if known.endswith(last) and known != other]
-    return rng.choice(listed) if listed and rng.random() < 0.6 else f"{word(rng)} {last}"
+    return rng.choice(listed) if listed and rng.random() < 0.2 else f"{word(rng)} {last}"
 
 
 def place(rng: random.Random, split: str) -> str:
-    if not _words or split != TRAIN or rng.random() < 0.5:
+    if not _words or split != TRAIN or rng.random() < 0.2:
         return rng.choice(PLACES[split])
     return word(rng)
 

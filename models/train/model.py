@@ -373,6 +373,31 @@ class Model(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         return (hidden @ self.embed.weight.t()).float()
 
+    @torch.no_grad()
+    def look_at_any_distance(self) -> None:
+        """Takes the turning pairs out of the seekers' queries: their scores then have no distance."""
+        for layer in self.layers:
+            a, d = layer.attention, self.config.head_dim
+            query = a.q_proj.weight.view(-1, d, self.config.dim)
+            for head in a.seekers:
+                query[head, ~beginning.hardly_turns(d)] = 0.0
+
+    def seeking(self) -> dict[Tensor, Tensor]:
+        """Which rows of a parameter are the seekers' queries and keys, in pairs that hardly turn."""
+        rows = {}
+        for layer in self.layers:
+            a, still = layer.attention, beginning.hardly_turns(self.config.head_dim)
+            ratio = self.config.heads // self.config.kv_heads
+            for weight, heads in (
+                (a.q_proj.weight, a.seekers),
+                (a.k_proj.weight, {head // ratio for head in a.seekers}),
+            ):
+                chosen = torch.zeros(len(weight) // len(still), len(still), dtype=torch.bool)
+                for head in heads:
+                    chosen[head] = still
+                rows[weight] = chosen.view(-1, 1).to(weight.device)
+        return rows
+
     def block_inputs(self) -> Tensor:
         """[layers,blocks,dim] of the last forward pass, for the bank."""
         return torch.stack([layer.attention.pooled.detach().flatten(0, 1) for layer in self.layers])

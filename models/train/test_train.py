@@ -10,6 +10,7 @@ import facts
 from attention import centroids, masked_attention, select, sparse_attention
 from export import hugging_face_name
 from model import Bank, Config, Model, rope_table, rotate
+from train import held
 
 
 def test_sparse_attention_matches_dense_product():
@@ -73,6 +74,30 @@ def test_bank_has_the_centroids_of_blocks_that_say_the_same():
     expected = centroids(rotate(keys, cos, sin), config.block)[:, 0, 0]
     assert torch.allclose(bank.centroids(0, mean, weight, 1)[0], expected, atol=0.3)  # inputs in bf16
     assert expected.std() > 10
+
+
+def test_seekers_look_at_any_distance_and_learn_alone():
+    torch.manual_seed(0)
+    model = Model(Config(vocab=64))
+    model.look_at_any_distance()
+    seeker, x = model.layers[2].attention, torch.randn(2, 384)
+    query, key = (
+        weight.view(-1, 64, 384)[0] @ side
+        for weight, side in ((seeker.q_proj.weight, x[0]), (seeker.k_proj.weight, x[1]))
+    )
+    near, far = (rope_table(torch.tensor(distance), model.config) for distance in (3, 1_000_000))
+    scores = [rotate(query, *turn) @ key for turn in (near, far)]
+    assert abs(scores[0] - scores[1]) < 0.05 * query.norm() * key.norm()
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    with held(model, model.seeking()), torch.no_grad():
+        for weight in model.parameters():
+            weight += weight.grad + 1.0
+    changed = {n for n, weight in model.named_parameters() if not torch.equal(weight, before[n])}
+    assert changed == {f"layers.{i}.attention.{part}_proj.weight" for i in (2, 3) for part in "qk"}
+    moved = (seeker.q_proj.weight != before["layers.2.attention.q_proj.weight"]).all(1).view(4, 64)
+    assert moved.sum() == 2 * 48 and not moved[2:].any()
 
 
 @pytest.mark.parametrize("split", [facts.TRAIN, facts.HELD_OUT])

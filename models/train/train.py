@@ -6,6 +6,7 @@ shared cores this is twice as fast as one process with threads inside every prod
 
 import argparse
 import collections
+import contextlib
 import copy
 import dataclasses
 import pathlib
@@ -33,7 +34,6 @@ AUXILIARY = {
     "gather": 0.6,
     "offset": 0.01,
 }  # weights of the routing losses
-SMOOTH = 0.01  # of every step's weights in their running mean, which is the model that is exported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Stage:
     rate: tuple[float, float]  # learning rate of Muon at the first and the last step
     bank: tuple[int, int] = (512, 3584)  # blocks with facts, blocks of filler
     queries: int = 192
+    seekers_only: bool = False  # their queries and keys alone learn, and look at any distance
+    smooth: float = 0.01  # of every step's weights in their running mean, which is exported
 
 
 STAGES = [
@@ -53,6 +55,7 @@ STAGES = [
     Stage(430, 4, 4096, 0.2, (0.0025, 0.0002)),
     Stage(2600, 3, 4096, 0.2, (0.005, 0.0002), queries=320),
     Stage(600, 3, 8192, 0.1, (0.005, 0.0002), queries=448),
+    Stage(260, 3, 4096, 0.2, (0.002, 0.0002), (512, 15872), 320, seekers_only=True, smooth=0.02),
 ]
 
 
@@ -140,6 +143,22 @@ def gather(tensor: torch.Tensor) -> list[torch.Tensor]:
     return parts
 
 
+@contextlib.contextmanager
+def held(model: Model, learning: dict[torch.Tensor, torch.Tensor] | None):
+    """Leaves everything as it is but what of each parameter is `learning`; None: leaves nothing."""
+    if learning is None:
+        yield
+        return
+    nothing = torch.zeros(1, dtype=torch.bool)
+    parts = [(p, learning.get(p, nothing.to(p.device)), p.detach().clone()) for p in model.parameters()]
+    for weight, part, _ in parts:
+        weight.grad *= part
+    yield
+    with torch.no_grad():
+        for weight, part, before in parts:
+            weight.copy_(torch.where(part, weight, before))
+
+
 def run(rank: int, args: argparse.Namespace, rendezvous: str) -> None:
     dist.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=args.processes)
     torch.set_num_threads(1)
@@ -169,7 +188,7 @@ def run(rank: int, args: argparse.Namespace, rendezvous: str) -> None:
         bank.kinds = saved["bank"]
     torch.manual_seed(args.seed + 1000 * start + rank)
     generator = torch.Generator().manual_seed(args.seed + 1000 * start + rank)
-    log = collections.Counter()
+    log, seeking, far = collections.Counter(), model.seeking(), False
     begin, seen = time.monotonic(), 0
     steps = range(start, args.stop)
     loader = torch.utils.data.DataLoader(
@@ -181,20 +200,28 @@ def run(rank: int, args: argparse.Namespace, rendezvous: str) -> None:
             group["lr"] = rate
         for group in adam.param_groups:
             group["lr"] = group["share"] * rate
+        if stage.seekers_only and not far:
+            before = args.out.with_stem(f"{args.out.stem}-near")
+            if rank == 0 and not before.exists():  # export.py takes the mean of both
+                torch.save({"model": smooth.state_dict(), "config": dataclasses.asdict(config)}, before)
+            for weights in (model, smooth):
+                weights.look_at_any_distance()
+        far = stage.seekers_only
         x = {name: tensor.to(device) for name, tensor in x.items()}
         bank.size = stage.bank
         bank.move(data.END_POSITION, generator)
         share = len(x["ids"]) * args.processes / stage.sequences
         (share * loss_of(model, x, stage, bank, log)).backward()
         average_gradients(model)
-        model.embed.weight.grad[:, beginning.CONSTANT] = 0.0
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in (muon, adam):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        with held(model, seeking if stage.seekers_only else None):
+            model.embed.weight.grad[:, beginning.CONSTANT] = 0.0
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in (muon, adam):
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for slow, fast in zip(smooth.parameters(), model.parameters()):
-                slow.lerp_(fast, SMOOTH)
+                slow.lerp_(fast, stage.smooth)
         plain = torch.cat(gather(x["plain"].flatten().to(torch.uint8))).bool()
         bank.push(torch.cat(gather(model.block_inputs()), 1), plain)
         seen += stage.sequences * stage.tokens
