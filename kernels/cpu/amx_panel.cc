@@ -12,15 +12,13 @@ namespace {
 
 using amx::kTileRows;
 using panel_dot::kColumns;
+using panel_dot::kWordsAtOnce;
 using panel_dot::Product;
 
 constexpr int64_t kWordBytes = sizeof(uint32_t);
 constexpr int64_t kTileWords = amx::kTileRowBytes / kWordBytes;  // of k, and columns of a tile
 constexpr int64_t kRowsAtOnce = 2 * kTileRows, kColumnsAtOnce = 2 * kTileWords;
 constexpr int64_t kPanelRowBytes = kColumns * kWordBytes;
-// Words of k between two looks at the sums: a piece of the panel (256 KiB) stays in the second
-// cache level while all rows pass by.
-constexpr int64_t kWordsAtOnce = 1024;
 
 enum TileRegister { kSum00, kSum01, kSum10, kSum11, kLeft0, kLeft1, kRight0, kRight1 };
 

@@ -133,6 +133,16 @@ QUIRE_INT8_DOT inline void add_products(__m512i& sums, __m512i u8, __m512i s8) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(u8), "v"(s8));
 }
 
+/// Bit j: the sum of key j is negative.
+QUIRE_INT8_DOT inline uint64_t negative_keys(const __m512i (&sums)[kVectors]) {
+  uint64_t negative = 0;
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    negative |= static_cast<uint64_t>(_mm512_movepi32_mask(sums[v])) << (v * kLanes);
+  }
+  return negative;
+}
+
 /// kRows rows against all keys of a tile. The sums start at -limit: their sign is the answer.
 /// Returns the rows that have a bit in their mask.
 template <int kRows>
@@ -165,12 +175,7 @@ QUIRE_INT8_DOT inline uint64_t screen_rows(const int8_t* queries, int64_t stride
   uint64_t named = 0;
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
-    uint64_t below = 0;
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      below |= static_cast<uint64_t>(_mm512_movepi32_mask(sums[r][v])) << (v * kLanes);
-    }
-    masks[r] = ~below;
+    masks[r] = ~negative_keys(sums[r]);
     named |= static_cast<uint64_t>(masks[r] != 0) << r;
   }
   return named;
@@ -215,12 +220,7 @@ QUIRE_INT8_DOT inline uint64_t screen_rows_by_tiles(const int8_t* queries, int64
         _mm512_and_si512(_mm512_and_si512(sum[0], sum[1]), _mm512_and_si512(sum[2], sum[3]));
     masks[r] = 0;
     if (_mm512_movepi32_mask(all) == 0xFFFF) continue;  // most often all are below
-    uint64_t below = 0;
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      below |= static_cast<uint64_t>(_mm512_movepi32_mask(sum[v])) << (v * kLanes);
-    }
-    masks[r] = ~below;
+    masks[r] = ~negative_keys(sum);
     named |= uint64_t{1} << r;
   }
   return named;

@@ -24,9 +24,6 @@ namespace {
 
 constexpr int kLanes = 16;
 constexpr int kRowsAtOnce = 6;  // times four accumulators: most of the 32 registers
-// Words of k between two looks at the accumulators: a piece of the panel (256 KiB) stays in the
-// second cache level while all rows pass by.
-constexpr int64_t kWordsAtOnce = 1024;
 
 // In assembler, because GCC 12 copies the accumulators of these intrinsics from register to
 // register, runs out of registers and halves the speed.

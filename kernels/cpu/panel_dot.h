@@ -18,6 +18,9 @@ namespace quire::cpu::panel_dot {
 inline constexpr int64_t kColumns = 64;
 /// Values of k in a word.
 inline constexpr int64_t kBf16PerWord = 2, kInt8PerWord = 4;
+/// Words of k between two looks at the sums: a piece of the panel (256 KiB) stays in the second
+/// cache level while all rows pass by.
+inline constexpr int64_t kWordsAtOnce = 1024;
 
 /// Whether this CPU has the instructions, and they are in use.
 bool has_bf16();

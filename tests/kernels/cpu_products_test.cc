@@ -44,7 +44,11 @@ class ForcedProducts {
 
   explicit ForcedProducts(Kind kind) {
     if (kind != kAmx) without_amx_.emplace();
-    if (kind == kNeither) without_dots_.emplace();
+    if (kind == kNeither) {
+      without_dots_.emplace();
+      REQUIRE_FALSE(cpu::panel_dot::has_int8());
+      REQUIRE_FALSE(cpu::panel_dot::has_bf16());
+    }
     is_possible_ = (kind != kAmx || cpu::amx::is_available()) &&
                    cpu::panel_dot::has_bf16() == (kind != kNeither);
   }

@@ -5,23 +5,19 @@
 
 namespace quire::test {
 
-/// While this lives, weights that the cpu backend packs do without AVX512_BF16 and AVX512_VNNI, as
-/// on a CPU that does not have them.
-class WithoutPanelDots {
+/// While this lives, the cpu backend does without what `kUse` switches.
+template <auto kUse>
+class Without {
  public:
-  WithoutPanelDots() { cpu::panel_dot::use(false); }
-  ~WithoutPanelDots() { cpu::panel_dot::use(true); }
-  WithoutPanelDots(const WithoutPanelDots&) = delete;
-  WithoutPanelDots& operator=(const WithoutPanelDots&) = delete;
+  Without() { kUse(false); }
+  ~Without() { kUse(true); }
+  Without(const Without&) = delete;
+  Without& operator=(const Without&) = delete;
 };
 
-/// While this lives, the cpu backend does without AMX.
-class WithoutAmx {
- public:
-  WithoutAmx() { cpu::amx::use(false); }
-  ~WithoutAmx() { cpu::amx::use(true); }
-  WithoutAmx(const WithoutAmx&) = delete;
-  WithoutAmx& operator=(const WithoutAmx&) = delete;
-};
+/// Weights that the cpu backend packs do without AVX512_BF16 and AVX512_VNNI, as on a CPU that does
+/// not have them.
+using WithoutPanelDots = Without<cpu::panel_dot::use>;
+using WithoutAmx = Without<cpu::amx::use>;
 
 }  // namespace quire::test

@@ -1,13 +1,11 @@
 #include "tests/eval/quire_eval/gate.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "models/model.h"
+#include "tests/eval/quire_eval/text.h"
 #include "tests/eval/quire_eval/watched_model.h"
 
 namespace quire::eval {
@@ -42,13 +40,6 @@ PlantedFact fact_of(const Json& value, int32_t vocab_size, int32_t document_size
                              " tokens");
   }
   return fact;
-}
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(file), {});
-  if (!file) throw std::runtime_error(path.string() + ": cannot be read");
-  return text;
 }
 
 std::vector<GateReport::Head> heads_of(const std::vector<std::string>& names,
@@ -142,7 +133,7 @@ GateReport measure_gate(const GateOptions& options) {
   const ModelConfig config = load_model_config(options.model);
   const MobaConfig moba = moba_of(options, config);
   const PlantedFacts planted =
-      parse_planted_facts(read_file(options.facts), options.facts.string(), config.vocab_size);
+      parse_planted_facts(read_text(options.facts), options.facts.string(), config.vocab_size);
   size_t longest = 0;
   for (const PlantedFact& fact : planted.facts) {
     longest = std::max(longest, fact.asked.size() + fact.answer.size());
@@ -188,18 +179,15 @@ std::string gate_table(const GateReport& report) {
   const int64_t num_blocks = (report.num_tokens + report.block_size - 1) / report.block_size;
   const double chance = 100.0 * std::min<double>(1.0, static_cast<double>(report.decode_top_k - 1) /
                                                           static_cast<double>(num_blocks));
-  char line[200];
-  std::snprintf(line, sizeof line,
-                "%s: %d tokens, blocks of %d, top %d, %d for answers; %lld steps\n"
-                "found by any head: %.1f%%, by chance a head finds %.2f%%\n",
+  std::string text =
+      formatted("%s: %d tokens, blocks of %d, top %d, %d for answers; %lld steps\n",
                 report.model.c_str(), report.num_tokens, report.block_size, report.top_k,
-                report.decode_top_k, static_cast<long long>(report.num_steps),
-                static_cast<double>(report.num_found) * percent, chance);
-  std::string text = line;
+                report.decode_top_k, static_cast<long long>(report.num_steps));
+  text += formatted("found by any head: %.1f%%, by chance a head finds %.2f%%\n",
+                    static_cast<double>(report.num_found) * percent, chance);
   for (const GateReport::Head& head : report.heads) {
-    std::snprintf(line, sizeof line, "layer %d head %d: %.1f%%\n", head.layer, head.head,
-                  static_cast<double>(head.num_found) * percent);
-    text += line;
+    text += formatted("layer %d head %d: %.1f%%\n", head.layer, head.head,
+                      static_cast<double>(head.num_found) * percent);
   }
   return text;
 }

@@ -1,15 +1,13 @@
 #include "tests/eval/quire_eval/recall.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
-#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
 
 #include "engine/text/tokenizer.h"
 #include "models/model.h"
+#include "tests/eval/quire_eval/text.h"
 #include "tests/eval/quire_eval/watched_model.h"
 
 namespace quire::eval {
@@ -18,13 +16,6 @@ namespace {
 constexpr int32_t kCacheBlock = 64;  // tokens; full attention does not depend on it
 constexpr int32_t kStepTokens = 512;
 constexpr int32_t kPlaces = 8;  // of the text, where queries are measured
-
-std::string read_text(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(file), {});
-  if (!file) throw std::runtime_error(path.string() + ": cannot be read");
-  return text;
-}
 
 std::vector<TokenId> read_tokens(const RecallOptions& options, const ModelConfig& config) {
   const auto tokenizer = load_tokenizer(options.model, std::max(options.num_threads, 1));

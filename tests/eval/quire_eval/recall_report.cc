@@ -1,18 +1,11 @@
 #include <algorithm>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "tests/eval/quire_eval/recall.h"
+#include "tests/eval/quire_eval/text.h"
 
 namespace quire::eval {
 namespace {
-
-template <class... Args>
-std::string formatted(const char* format, Args... args) {
-  char line[160];
-  std::snprintf(line, sizeof line, format, args...);
-  return line;
-}
 
 /// Calls visit(block_size, top_k, cell) for every cell of the grid, in its order.
 template <class Visit>
