@@ -6,6 +6,7 @@
 #include <span>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 #include "kernels/buffer.h"
 #include "kernels/ops/add_bias.h"
@@ -73,6 +74,14 @@ class Backend {
   /// a format of its own. The memory behind the parts may go when this returns.
   virtual std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts);
 
+  /// The ops between begin_decode_step and end_decode_step are those of one step of decoding, and
+  /// nothing else is called in between: a backend may collect them and give them to its device as
+  /// one. Where an op throws, abandon_decode_step drops what was collected. `DecodeStep` calls
+  /// them.
+  virtual void begin_decode_step() {}
+  virtual void end_decode_step() {}
+  virtual void abandon_decode_step() noexcept {}
+
   virtual void embedding(const EmbeddingParams&) = 0;
   virtual void matmul(const MatmulParams&) = 0;
   virtual void add_bias(const AddBiasParams&) = 0;
@@ -88,6 +97,21 @@ class Backend {
   virtual void full_attention(const FullAttentionParams&) = 0;
   virtual void silu_mul(const SiluMulParams&) = 0;
   virtual void sample(const SampleParams&) = 0;
+};
+
+/// A scope of a backend's ops that is one decode step. Abandoned unless it is ended.
+class DecodeStep {
+ public:
+  explicit DecodeStep(Backend& backend) : backend_(&backend) { backend.begin_decode_step(); }
+  DecodeStep(const DecodeStep&) = delete;
+  DecodeStep& operator=(const DecodeStep&) = delete;
+  ~DecodeStep() {
+    if (backend_ != nullptr) backend_->abandon_decode_step();
+  }
+  void end() { std::exchange(backend_, nullptr)->end_decode_step(); }
+
+ private:
+  Backend* backend_;
 };
 
 }  // namespace quire

@@ -13,6 +13,7 @@ struct BackendOptions {
   int num_threads = 0;  // CPU threads for one op; 0 = as many as the process may run on
   // Memory for the intermediate results of one op on a GPU; 0 = chosen from the device's memory
   int64_t scratch_bytes = 0;
+  bool decode_graphs = true;  // a GPU gets a step of decoding as one graph
 };
 
 /// A backend that this binary knows by name, and whether it can run here.

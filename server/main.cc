@@ -80,7 +80,8 @@ class Server {
  public:
   explicit Server(ServerConfig given)
       : config_(std::move(given)),
-        backend_(make_backend(config_.backend, {.num_threads = config_.threads})),
+        backend_(make_backend(config_.backend, {.num_threads = config_.threads,
+                                                .decode_graphs = !config_.no_decode_graphs})),
         model_config_(load_model_config(config_.model)),
         sampling_(config_.generation_config == "auto" ? load_sampling_defaults(config_.model)
                                                       : SamplingDefaults{}),

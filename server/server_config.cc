@@ -53,6 +53,8 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
       ->capture_default_str();
   app.add_option("--threads", config.threads, "CPU threads of one op; 0: all available")
       ->check(CLI::Range(0, 1024));
+  app.add_flag("--no-decode-graphs", config.no_decode_graphs,
+               "a GPU gets the operations of a decode step one by one, not as a CUDA graph");
   app.add_option("--max-model-len", config.max_model_len,
                  "tokens of prompt and completion; 0: the model's, or what the KV pool holds")
       ->check(CLI::Range(0, 1 << 30));

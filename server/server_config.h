@@ -18,7 +18,8 @@ struct ServerConfig {
   std::string backend = "auto";
   std::string weights = "bf16";            // bf16, int8
   std::string generation_config = "auto";  // auto: its sampling defaults are taken; none
-  int threads = 0;  // of one op and of tokenising; 0: all that the process may use
+  int threads = 0;                // of one op and of tokenising; 0: all that the process may use
+  bool no_decode_graphs = false;  // a GPU gets the ops of a decode step one by one
   // context and cache
   int32_t max_model_len = 0;            // tokens; 0: the model's, or what the KV pool holds
   bool beyond_model_len = false;        // max_model_len may exceed what the model was made for

@@ -1,5 +1,8 @@
 #include "engine/runner/model_runner.h"
 
+#include <algorithm>
+#include <optional>
+
 namespace quire {
 namespace {
 
@@ -9,6 +12,11 @@ SelectionSchedule schedule_of(const ModelConfig& config) {
 
 BlockDigest digest_of(const ModelConfig& config) {
   return config.moba ? config.moba->digest : BlockDigest::kMean;
+}
+
+bool is_decode_only(const StepPlan& plan) {
+  return std::all_of(plan.sequences.begin(), plan.sequences.end(),
+                     [](const auto& entry) { return entry.num_tokens == 1 && entry.samples; });
 }
 
 }  // namespace
@@ -46,9 +54,7 @@ std::span<const SampledToken> ModelRunner::run_step(const StepPlan& plan) {
       << " and " << limits_.max_logit_rows;
   upload_input();
 
-  workspace_.reset();
-  const TensorView logits =
-      model_.forward(input_builder_.input(input_->data()), storage_.layers(), workspace_);
+  const TensorView logits = run_model(is_decode_only(plan));
 
   sampling_.clear();
   for (const ScheduledSequence& entry : plan.sequences) {
@@ -58,6 +64,16 @@ std::span<const SampledToken> ModelRunner::run_step(const StepPlan& plan) {
   // step that caused it.
   if (sampling_.empty()) backend_.synchronize();
   return sampler_.sample(sampling_, logits);
+}
+
+TensorView ModelRunner::run_model(bool is_decode_step) {
+  workspace_.reset();
+  std::optional<DecodeStep> step;
+  if (is_decode_step) step.emplace(backend_);
+  const TensorView logits =
+      model_.forward(input_builder_.input(input_->data()), storage_.layers(), workspace_);
+  if (step) step->end();
+  return logits;
 }
 
 void ModelRunner::upload_input() {

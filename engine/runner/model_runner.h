@@ -29,6 +29,7 @@ class ModelRunner final : public StepRunner {
 
  private:
   void upload_input();
+  TensorView run_model(bool is_decode_step);
 
   Backend& backend_;
   Model& model_;

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/step_graphs.h"
 #include "kernels/op_contracts.h"
 
 namespace quire {
@@ -21,7 +22,10 @@ class CudaBackend final : public Backend {
       : name_("cuda:" + std::to_string(ordinal)),
         device_(ordinal, options.scratch_bytes),
         matmul_(device_),
-        description_(device_.description() + ", " + matmul_.description()) {}
+        step_graphs_(device_.handle()),
+        has_step_graphs_(options.decode_graphs),
+        description_(device_.description() + ", " + matmul_.description() +
+                     (has_step_graphs_ ? ", decode steps as graphs" : "")) {}
 
   std::string_view name() const override { return name_; }
   std::string_view description() const override { return description_; }
@@ -46,6 +50,16 @@ class CudaBackend final : public Backend {
     verify_weight_parts(parts, format);
     return matmul_.pack(parts, format);
   }
+
+  void begin_decode_step() override {
+    if (!has_step_graphs_) return;
+    device_.choose(OpId::kDecodeStep);
+    step_graphs_.begin();
+  }
+  void end_decode_step() override {
+    if (has_step_graphs_) step_graphs_.launch();
+  }
+  void abandon_decode_step() noexcept override { step_graphs_.abandon(); }
 
   void matmul(const MatmulParams& p) override {
     verify(p);
@@ -82,6 +96,8 @@ class CudaBackend final : public Backend {
   std::string name_;
   cuda::DeviceStream device_;
   cuda::MatmulEngine matmul_;
+  cuda::StepGraphs step_graphs_;
+  bool has_step_graphs_;
   std::string description_;
 };
 

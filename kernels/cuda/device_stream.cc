@@ -105,8 +105,12 @@ void DeviceStream::close() {
 }
 
 // The current device belongs to the thread, and the engine thread is not the one that opened it.
-OpStream DeviceStream::begin(OpId op) const {
+void DeviceStream::choose(OpId op) const {
   check(cudaSetDevice(ordinal_), op_name(op), "choosing the device");
+}
+
+OpStream DeviceStream::begin(OpId op) const {
+  choose(op);
   return {op, stream_, device_fault_, num_multiprocessors_, {scratch_, scratch_bytes_}};
 }
 

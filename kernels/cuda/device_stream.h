@@ -63,6 +63,8 @@ class DeviceStream {
   /// "NVIDIA H100 80GB HBM3, 132 multiprocessors, compute capability 9.0, driver 13.0"
   const std::string& description() const { return description_; }
   OpStream begin(OpId op) const;
+  /// Makes the device the calling thread's. Throws DeviceError.
+  void choose(OpId op) const;
   cudaStream_t handle() const { return stream_; }
 
   /// Zeroed, 256-byte aligned. Throws DeviceError with the bytes asked for and the bytes free.

@@ -38,6 +38,8 @@ const char* op_name(OpId op) {
       return "silu_mul";
     case OpId::kSample:
       return "sample";
+    case OpId::kDecodeStep:
+      return "decode step";
   }
   return "?";
 }

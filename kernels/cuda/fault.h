@@ -27,6 +27,7 @@ enum class OpId : int32_t {
   kFullAttention,
   kSiluMul,
   kSample,
+  kDecodeStep,
 };
 const char* op_name(OpId op);
 

@@ -222,6 +222,36 @@ void run_grid(const char* name, Dim3 grid, Dim3 block_dim, size_t shared_bytes,
   }
 }
 
+namespace {
+// A stream captures the calls of its thread, and every backend has one stream.
+thread_local std::unique_ptr<Graph> captured;
+}  // namespace
+
+void enqueue(const void* what, std::function<void()> run) {
+  if (captured == nullptr) return run();
+  captured->push_back({what, std::move(run)});
+}
+
+bool is_capturing() { return captured != nullptr; }
+
+void begin_capture() { captured = std::make_unique<Graph>(); }
+
+Graph* end_capture() { return captured.release(); }
+
+bool have_same_nodes(const Graph& a, const Graph& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const GraphNode& x, const GraphNode& y) { return x.what == y.what; });
+}
+
+void run_graph(const Graph& graph) {
+  for (const GraphNode& node : graph) node.run();
+}
+
+GraphCounts& graph_counts() {
+  static GraphCounts counts;
+  return counts;
+}
+
 unsigned char* dynamic_shared_memory() {
   const auto address = reinterpret_cast<uintptr_t>(current.shared.data());
   return current.shared.data() + (kSharedAlignment - address % kSharedAlignment) % kSharedAlignment;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 // A CUDA device made of ordinary code, so that kernels/cuda can be tested where there is no GPU:
 // its sources are compiled by the host compiler against the headers of include/, and every thread
@@ -40,6 +41,29 @@ void set_schedule(Schedule schedule);
 /// Runs `body` as every thread of every block. `name` for the message of a deadlock.
 void run_grid(const char* name, Dim3 grid, Dim3 block, size_t shared_bytes,
               const std::function<void()>& body);
+
+/// One operation of a captured graph: what it is (a kernel's address or a copy's name) and what it
+/// does.
+struct GraphNode {
+  const void* what;
+  std::function<void()> run;
+};
+using Graph = std::vector<GraphNode>;
+
+/// Runs the operation, or makes it a node of the graph that is being captured.
+void enqueue(const void* what, std::function<void()> run);
+bool is_capturing();
+void begin_capture();
+Graph* end_capture();
+/// Whether both have the same operations in the same order.
+bool have_same_nodes(const Graph& a, const Graph& b);
+void run_graph(const Graph& graph);
+
+struct GraphCounts {
+  int instantiated = 0, launched = 0;
+};
+/// Of the process so far.
+GraphCounts& graph_counts();
 
 /// The running block's dynamic shared memory.
 unsigned char* dynamic_shared_memory();

@@ -31,7 +31,8 @@ std::unique_ptr<Model> load_tiny(Backend& backend) {
 
 /// A tiny Llama on cuda:0 and an engine, turned by hand, that runs one request at a time.
 struct CudaRig {
-  CudaRig() {
+  explicit CudaRig(bool decode_graphs = true)
+      : backend(make_backend("cuda:0", {.decode_graphs = decode_graphs})) {
     EngineConfig config = small_engine_config();
     config.vocab_size = test::kTinyVocab;
     config.num_layers = model->config().num_layers;
@@ -53,7 +54,7 @@ struct CudaRig {
     }
   }
 
-  std::unique_ptr<Backend> backend = make_backend("cuda:0");
+  std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model = load_tiny(*backend);
   KvStorage storage{*backend,
                     {.num_layers = model->config().num_layers,
@@ -105,6 +106,44 @@ TEST_CASE("A failure of the CUDA runtime fails its step's request, and the engin
   rig.run_until_idle();
   check_finished_once(*again, FinishReason::kLength, StatusCode::kOk);
   CHECK(again->tokens() == never_failed->tokens());
+}
+
+TEST_CASE("Decode steps are launched as graphs, and give the tokens of ops one by one") {
+  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19};
+  CudaRig with_graphs, one_by_one(false);
+  const emulator::GraphCounts before = emulator::graph_counts();
+  const auto expected = one_by_one.submit(prompt);
+  one_by_one.run_until_idle();
+  CHECK(emulator::graph_counts().launched == before.launched);
+
+  const auto actual = with_graphs.submit(prompt);
+  with_graphs.run_until_idle();
+  check_finished_once(*actual, FinishReason::kLength, StatusCode::kOk);
+  CHECK(actual->tokens() == expected->tokens());
+  // The first of six tokens is the prompt's; some of the other five steps seal a block.
+  CHECK(emulator::graph_counts().launched - before.launched == 5);
+  CHECK(emulator::graph_counts().instantiated - before.instantiated == 2);
+}
+
+TEST_CASE("A graph that fails fails its step's request, and the next request is answered") {
+  const std::string function = GENERATE("cudaStreamBeginCapture", "cudaStreamEndCapture",
+                                        "cudaGraphInstantiate", "cudaGraphLaunch");
+  CAPTURE(function);
+  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19}, other{6, 1, 17, 12, 12};
+  CudaRig rig, fresh;
+  const auto unlucky = rig.submit(prompt);
+  while (unlucky->tokens().empty()) rig.engine->step();
+  emulator::fail_next(function.c_str());
+  rig.run_until_idle();
+  check_finished_once(*unlucky, FinishReason::kError, StatusCode::kInternal);
+  const auto again = rig.submit(prompt), next = rig.submit(other);
+  const auto expected = fresh.submit(prompt), expected_next = fresh.submit(other);
+  rig.run_until_idle();
+  fresh.run_until_idle();
+  check_finished_once(*again, FinishReason::kLength, StatusCode::kOk);
+  CHECK(again->tokens() == expected->tokens());
+  CHECK(next->tokens() == expected_next->tokens());
+  CHECK(rig.engine->is_healthy());
 }
 
 }  // namespace quire

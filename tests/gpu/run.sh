@@ -68,6 +68,8 @@ if wants bench; then
         --depth 0,32768,131072
       # Eight contexts of 131,072 tokens of the large shape are more than 128 GiB.
       part "decode-$name" bin/quire-bench decode "${flags[@]}" --depth 0,32768,131072
+      part "decode-one-by-one-$name" bin/quire-bench decode "${flags[@]}" --no-decode-graphs \
+        --depth 0,32768
       part "decode-batch-$name" bin/quire-bench decode "${flags[@]}" --batch 8 --depth 0,8192
     done
   done

@@ -218,6 +218,59 @@ TEST_CASE("cuda: a failing device is a DeviceError that names the op") {
   CHECK(difference(out.download(), std::vector<float>{1, 1}) == "");
 }
 
+TEST_CASE("cuda: the ops of a decode step happen when it ends, with the arguments that they had") {
+  const auto backend = make_cuda_backend(0, {});
+  const DeviceTensor<float> table(*backend, {1, 2, 3, 4}, {4, 1});
+  const DeviceTensor<float> out(*backend, {0, 0}, {2, 1});
+  const DeviceTensor<int32_t> tokens(*backend, {3, 1}, {2});
+  const auto look_up = [&](int64_t first, int64_t count) {
+    backend->embedding({.table = table,
+                        .tokens = ConstTensorView(tokens).rows(first, count),
+                        .out = TensorView(out).rows(first, count)});
+  };
+  {
+    DecodeStep step(*backend);
+    look_up(0, 1);
+    CHECK(*static_cast<const float*>(TensorView(out).data) == 0);  // memory of the emulated device
+    step.end();
+  }
+  CHECK(difference(out.download(), std::vector<float>{4, 0}) == "");
+  {
+    const DecodeStep abandoned(*backend);
+    look_up(1, 1);
+  }
+  CHECK(difference(out.download(), std::vector<float>{4, 0}) == "");
+  // The same operation with other arguments: the executable of the first step takes them.
+  const int num_instantiated = emulator::graph_counts().instantiated;
+  {
+    DecodeStep step(*backend);
+    look_up(1, 1);
+    step.end();
+  }
+  CHECK(difference(out.download(), std::vector<float>{4, 2}) == "");
+  CHECK(emulator::graph_counts().instantiated == num_instantiated);
+}
+
+TEST_CASE("cuda: steps of more kinds than graphs are kept") {
+  const auto backend = make_cuda_backend(0, {});
+  const DeviceTensor<float> table(*backend, {1, 2}, {2, 1});
+  const DeviceTensor<float> out(*backend, {0}, {1, 1});
+  const DeviceTensor<int32_t> tokens(*backend, {0, 1}, {2});
+  for (int round = 0; round < 2; ++round) {
+    for (int num_ops = 1; num_ops <= 12; ++num_ops) {
+      DecodeStep step(*backend);
+      for (int i = 0; i < num_ops; ++i) {
+        backend->embedding({.table = table,
+                            .tokens = ConstTensorView(tokens).rows((i + round) % 2, 1),
+                            .out = out});
+      }
+      step.end();
+      const float expected = (num_ops - 1 + round) % 2 == 0 ? 1.0f : 2.0f;
+      CHECK(difference(out.download(), std::vector<float>{expected}) == "");
+    }
+  }
+}
+
 TEST_CASE("cuda: uploads and downloads larger than the staging memory arrive whole") {
   const auto backend = make_cuda_backend(0, {});
   std::vector<std::byte> host((size_t{20} << 20) + 3), back(host.size());

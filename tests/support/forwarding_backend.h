@@ -8,6 +8,8 @@
 namespace quire {
 
 /// Passes everything on to another backend. To watch some ops, derive from it and override those.
+/// But it says nothing of decode steps: whoever watches an op may look at what it has written,
+/// which a step that is collected has not written yet.
 class ForwardingBackend : public Backend {
  public:
   explicit ForwardingBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}

@@ -58,7 +58,8 @@ std::unique_ptr<Model> load_random_model(const ModelConfig& config, const MobaCo
 BenchModel::BenchModel(const BenchOptions& options)
     : options_(options),
       random_(options.seed),
-      backend_(make_backend(options.backend, {.num_threads = options.num_threads})) {
+      backend_(make_backend(options.backend, {.num_threads = options.num_threads,
+                                              .decode_graphs = !options.no_decode_graphs})) {
   const bool is_folder = !options.model.empty() || options.shape == "bundled";
   if (is_folder) {
     const auto folder = options.model.empty() ? bundled_model() : options.model;

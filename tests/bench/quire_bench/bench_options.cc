@@ -107,6 +107,8 @@ void add_decode_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--steps", options.num_steps, "tokens of each sequence per repetition")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
+  app.add_flag("--no-decode-graphs", options.no_decode_graphs,
+               "a GPU gets the operations of a step one by one, not as a CUDA graph");
 }
 
 void add_output_option(CLI::App& app, BenchOptions& options) {

@@ -183,6 +183,7 @@ nlohmann::ordered_json report_json(const Report& report) {
                {"machine", machine_json(report)},
                {"threads", report.options.num_threads},
                {"backend", report.options.backend},
+               {"decode_graphs", !report.options.no_decode_graphs},
                {"seed", report.options.seed},
                {"model", model_json(report)},
                {"peaks",

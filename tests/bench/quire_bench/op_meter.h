@@ -48,7 +48,8 @@ std::string_view op_name(OpKind op);
 /// Stands before a real backend, passes every op on and keeps the time that each took. Between
 /// start_counting and stop_counting it also adds up the ops' work, from their very arguments: which
 /// blocks were attended is read from `selected`, not estimated. Counting takes time of its own, so
-/// it runs in the warm-up. On a backend that runs asynchronously the times are those of enqueuing.
+/// it runs in the warm-up, and then no step is collected. On a backend that runs asynchronously the
+/// times are those of enqueuing.
 class MeteredBackend final : public ForwardingBackend {
  public:
   using OpSeconds = std::array<double, kNumOps>;
@@ -60,6 +61,14 @@ class MeteredBackend final : public ForwardingBackend {
 
   const OpSeconds& op_seconds() const { return op_seconds_; }
   void reset_op_seconds() { op_seconds_ = {}; }
+
+  void begin_decode_step() override {
+    if (!is_counting_) inner().begin_decode_step();
+  }
+  void end_decode_step() override {
+    if (!is_counting_) inner().end_decode_step();
+  }
+  void abandon_decode_step() noexcept override { inner().abandon_decode_step(); }
 
   void embedding(const EmbeddingParams& p) override;
   void matmul(const MatmulParams& p) override;

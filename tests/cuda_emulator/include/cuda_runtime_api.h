@@ -15,7 +15,9 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100,
-  cudaErrorLaunchFailure = 719
+  cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorGraphExecUpdateFailure = 910
 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToDevice = 1,
@@ -43,6 +45,9 @@ inline cudaError_t emulated_failure(cudaError_t error) { return emulated_last_er
 #define EMULATED_CALL(name) \
   if (quire::emulator::must_fail(name)) return emulated_failure(cudaErrorLaunchFailure)
 
+#define EMULATED_NOT_IN_CAPTURE() \
+  if (quire::emulator::is_capturing()) return emulated_failure(cudaErrorStreamCaptureUnsupported)
+
 inline const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
     case cudaSuccess:
@@ -55,6 +60,10 @@ inline const char* cudaGetErrorString(cudaError_t error) {
       return "no CUDA-capable device is detected";
     case cudaErrorLaunchFailure:
       return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorGraphExecUpdateFailure:
+      return "the graph update was not performed";
   }
   return "?";
 }
@@ -88,6 +97,7 @@ inline cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
 }
 inline cudaError_t cudaMalloc(void** data, size_t bytes) {
   EMULATED_CALL("cudaMalloc");
+  EMULATED_NOT_IN_CAPTURE();
   *data = bytes > (size_t{4} << 30) ? nullptr : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   return *data == nullptr ? emulated_failure(cudaErrorMemoryAllocation) : cudaSuccess;
 }
@@ -105,21 +115,23 @@ inline cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned)
 }
 inline cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t) {
   EMULATED_CALL("cudaMemsetAsync");
-  std::memset(data, value, bytes);
+  quire::emulator::enqueue("memset", [=] { std::memset(data, value, bytes); });
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                                    cudaStream_t) {
   EMULATED_CALL("cudaMemcpyAsync");
-  std::memcpy(to, from, bytes);
+  quire::emulator::enqueue("memcpy", [=] { std::memcpy(to, from, bytes); });
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
                                      size_t width, size_t height, cudaMemcpyKind, cudaStream_t) {
-  for (size_t row = 0; row < height; ++row) {
-    std::memcpy(static_cast<char*>(to) + row * to_pitch,
-                static_cast<const char*>(from) + row * from_pitch, width);
-  }
+  quire::emulator::enqueue("memcpy2D", [=] {
+    for (size_t row = 0; row < height; ++row) {
+      std::memcpy(static_cast<char*>(to) + row * to_pitch,
+                  static_cast<const char*>(from) + row * from_pitch, width);
+    }
+  });
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
@@ -129,6 +141,7 @@ inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
   EMULATED_CALL("cudaStreamSynchronize");
+  EMULATED_NOT_IN_CAPTURE();
   return cudaSuccess;
 }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -137,7 +150,67 @@ inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 }
 inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  EMULATED_NOT_IN_CAPTURE();
+  return cudaSuccess;
+}
+
+// Graphs: what is enqueued while a stream captures becomes a node, with its arguments as they are.
+
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+using cudaGraph_t = quire::emulator::Graph*;
+using cudaGraphExec_t = quire::emulator::Graph*;
+using cudaGraphNode_t = struct EmulatedNode*;
+struct cudaGraphExecUpdateResultInfo {
+  int result;
+};
+
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  EMULATED_CALL("cudaStreamBeginCapture");
+  EMULATED_NOT_IN_CAPTURE();
+  quire::emulator::begin_capture();
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = quire::emulator::end_capture();
+  EMULATED_CALL("cudaStreamEndCapture");
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t*, size_t* count) {
+  *count = graph->size();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                        unsigned long long) {
+  EMULATED_CALL("cudaGraphInstantiate");
+  *executable = new quire::emulator::Graph(*graph);
+  ++quire::emulator::graph_counts().instantiated;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecUpdate(cudaGraphExec_t executable, cudaGraph_t graph,
+                                       cudaGraphExecUpdateResultInfo*) {
+  EMULATED_CALL("cudaGraphExecUpdate");
+  if (!quire::emulator::have_same_nodes(*executable, *graph)) {
+    return emulated_failure(cudaErrorGraphExecUpdateFailure);
+  }
+  *executable = *graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  EMULATED_CALL("cudaGraphLaunch");
+  ++quire::emulator::graph_counts().launched;
+  quire::emulator::run_graph(*executable);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
+
 template <class Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
   return cudaSuccess;

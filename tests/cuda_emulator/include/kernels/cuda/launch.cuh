@@ -12,8 +12,10 @@ template <class... Parameters, class... Arguments>
 void launch(const OpStream& stream, void (*kernel)(Parameters...), dim3 grid, dim3 block,
             size_t shared_bytes, const Arguments&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  emulator::run_grid(stream.op(), grid, block, shared_bytes,
-                     [&] { kernel(static_cast<Parameters>(arguments)...); });
+  emulator::enqueue(reinterpret_cast<const void*>(kernel), [=, op = stream.op()] {
+    emulator::run_grid(op, grid, block, shared_bytes,
+                       [&] { kernel(static_cast<Parameters>(arguments)...); });
+  });
   stream.check_launch();
 }
 
