@@ -24,6 +24,7 @@
 #include "kernels/ops/seal_units.h"
 #include "kernels/ops/silu_mul.h"
 #include "kernels/quant/block_matrix.h"
+#include "kernels/quant/fp8_matrix.h"
 
 namespace quire {
 
@@ -73,6 +74,12 @@ class Backend {
   /// Like pack_weight, of rows that stay in their blocks (kernels/ops/matmul.h); each part may have
   /// a format of its own. The memory behind the parts may go when this returns.
   virtual std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts);
+
+  /// Whether pack_fp8 is there.
+  virtual bool keeps_fp8() const { return false; }
+  /// Like pack_blocks, of rows that stay in FP8 beside their scales. Null for scales that products
+  /// are not made for: such a matrix is widened before it is packed.
+  virtual std::unique_ptr<PackedWeight> pack_fp8(std::span<const Fp8Matrix> parts);
 
   /// The ops between begin_decode_step and end_decode_step are those of one step of decoding, and
   /// nothing else is called in between: a backend may collect them and give them to its device as

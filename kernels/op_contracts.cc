@@ -235,4 +235,20 @@ void verify_block_parts(std::span<const BlockMatrix> parts) {
   }
 }
 
+void verify_fp8_parts(std::span<const Fp8Matrix> parts) {
+  const TensorCheck check("pack_fp8");
+  check.that(!parts.empty(), "at least one part");
+  for (const Fp8Matrix& part : parts) {
+    check.that(part.num_rows >= 1 && part.num_columns >= 1 && part.tile_rows >= 1 &&
+                   part.tile_columns >= 1,
+               "parts of at least one number, in tiles");
+    check.that(part.num_columns == parts.front().num_columns, "parts of one width");
+    check.that(static_cast<int64_t>(part.codes.size()) == part.num_rows * part.num_columns,
+               "a code for every number");
+    check.that(
+        static_cast<int64_t>(part.scales.size()) == part.num_row_tiles() * part.num_column_tiles(),
+        "a scale for every tile");
+  }
+}
+
 }  // namespace quire

@@ -27,6 +27,7 @@ void verify(const SampleParams& params);
 /// Checks the parts of one packed weight: contiguous [n_i, k], one dtype, bf16 or f32.
 /// Of Backend::pack_blocks.
 void verify_block_parts(std::span<const BlockMatrix> parts);
+void verify_fp8_parts(std::span<const Fp8Matrix> parts);
 void verify_weight_parts(std::span<const ConstTensorView> parts, WeightFormat format);
 
 }  // namespace quire

@@ -40,6 +40,7 @@ TensorView LlamaWeights::upload_joined(std::initializer_list<Vector> parts) {
 
 std::unique_ptr<PackedWeight> LlamaWeights::pack(std::initializer_list<Matrix> matrices) {
   auto packed = pack_blocks(matrices);
+  if (packed == nullptr) packed = pack_fp8(matrices);
   if (packed == nullptr) {
     std::vector<ConstTensorView> parts;
     for (const Matrix& matrix : matrices) {
@@ -70,6 +71,21 @@ std::unique_ptr<PackedWeight> LlamaWeights::pack_blocks(std::initializer_list<Ma
   return packed;
 }
 
+/// Null unless it is wanted, all of the matrices are stored in FP8, and the backend takes their
+/// scales.
+std::unique_ptr<PackedWeight> LlamaWeights::pack_fp8(std::initializer_list<Matrix> matrices) {
+  if (!keep_fp8_) return nullptr;
+  std::vector<Fp8Matrix> parts;
+  for (const Matrix& matrix : matrices) {
+    const auto part = store_->fp8(matrix.name, {matrix.num_rows, matrix.num_columns});
+    if (part) parts.push_back(*part);
+  }
+  auto packed = parts.size() == matrices.size() ? backend_.pack_fp8(parts) : nullptr;
+  if (packed != nullptr) kept_types_.emplace(kFp8Type);
+  store_->release_fp8();
+  return packed;
+}
+
 std::string LlamaWeights::types() const {
   if (format_ == WeightFormat::kInt8) return "int8";
   std::string text;
@@ -83,7 +99,15 @@ std::string LlamaWeights::types() const {
 /// Loads that take a while say how far they are, ten times.
 LlamaWeights::LlamaWeights(const ModelConfig& config, std::unique_ptr<WeightStore> store,
                            WeightFormat format, Backend& backend, const LoadOptions& options)
-    : config_(config), store_(std::move(store)), format_(format), backend_(backend) {
+    : config_(config),
+      store_(std::move(store)),
+      format_(format),
+      keep_fp8_(options.keep_fp8),
+      backend_(backend) {
+  if (keep_fp8_ && !backend_.keeps_fp8()) {
+    throw LoadError("backend " + std::string(backend_.name()) +
+                    " has no products of FP8; such weights are bf16 there");
+  }
   constexpr int64_t kLongLoadBytes = int64_t{1} << 30;
   constexpr int64_t kNumReports = 10;
   const auto log = [&options](const std::string& line) {
@@ -99,7 +123,10 @@ LlamaWeights::LlamaWeights(const ModelConfig& config, std::unique_ptr<WeightStor
       log("weights: " + std::to_string(done) + " of " + std::to_string(all) + " layers");
     }
   }
-  if (is_fp8()) {
+  if (keep_fp8_ && !kept_types_.contains(kFp8Type)) {
+    throw LoadError("no matrix of the model is stored in FP8 with scales that the backend takes");
+  }
+  if (widened_types_.contains(kFp8Type)) {
     log("weights: stored as F8_E4M3, bf16 here: each number times its scale, rounded once (to "
         "nearest, ties to even)");
   }

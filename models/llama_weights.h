@@ -44,6 +44,8 @@ class LlamaWeights {
   std::string types() const;
 
  private:
+  static constexpr const char* kFp8Type = "F8_E4M3";
+
   struct Vector {
     std::string name;
     int64_t width;
@@ -55,7 +57,9 @@ class LlamaWeights {
     int64_t num_columns;
   };
 
-  bool is_fp8() const { return widened_types_.contains("F8_E4M3"); }
+  bool is_fp8() const {
+    return widened_types_.contains(kFp8Type) || kept_types_.contains(kFp8Type);
+  }
   void load_embedding_and_head();
   void load_layer(int32_t index);
   void load_attention(const std::string& prefix, LlamaLayer& layer);
@@ -66,10 +70,12 @@ class LlamaWeights {
   TensorView upload_joined(std::initializer_list<Vector> parts);
   std::unique_ptr<PackedWeight> pack(std::initializer_list<Matrix> matrices);
   std::unique_ptr<PackedWeight> pack_blocks(std::initializer_list<Matrix> matrices);
+  std::unique_ptr<PackedWeight> pack_fp8(std::initializer_list<Matrix> matrices);
 
   const ModelConfig& config_;
   std::unique_ptr<WeightStore> store_;  // a packed weight may read the mapped file
   WeightFormat format_;
+  bool keep_fp8_;
   Backend& backend_;
   int64_t num_bytes_ = 0;
   std::set<std::string> kept_types_;     // of matrices that are multiplied as they are stored

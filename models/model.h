@@ -61,6 +61,9 @@ struct LoadOptions {
   /// The longest sequence that will run, in tokens; 0: max_position_embeddings. It decides what
   /// frequencies some kinds of RoPE scaling have (rope_frequencies).
   int32_t max_model_len = 0;
+  /// Matrices that are stored in FP8 stay so, beside their scales. Only on a backend that
+  /// keeps_fp8(), with WeightFormat::kOriginal.
+  bool keep_fp8 = false;
   /// Takes a line whenever there is something to tell a person who waits: how far a long load has
   /// come, and what it does to the weights.
   std::function<void(const std::string& line)> log = {};

@@ -89,6 +89,7 @@ class Server {
         model_(load_model(config_.model, *backend_, &plan_.moba,
                           config_.weights == "int8" ? WeightFormat::kInt8 : WeightFormat::kOriginal,
                           {.max_model_len = plan_.engine.max_model_len,
+                           .keep_fp8 = config_.weights == "fp8",
                            .log = [](const std::string& line) { spdlog::info("{}", line); }})),
         tokenizer_(load_tokenizer(config_.model, config_.threads)),
         chat_template_(load_chat_template(config_.model)),

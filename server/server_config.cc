@@ -43,8 +43,9 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
                "answer requests for other models, too, under the own name");
   app.add_option("--backend", config.backend, "auto, cpu, reference, cuda:N")
       ->capture_default_str();
-  app.add_option("--weights", config.weights, "bf16, or int8: half the memory, rounded")
-      ->check(CLI::IsMember({"bf16", "int8"}))
+  app.add_option("--weights", config.weights,
+                 "bf16; int8: half the memory, rounded; fp8: what is stored in FP8 stays so (GPU)")
+      ->check(CLI::IsMember({"bf16", "int8", "fp8"}))
       ->capture_default_str();
   app.add_option("--generation-config", config.generation_config,
                  "auto: requests that do not say are sampled as the model's "

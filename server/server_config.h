@@ -16,7 +16,7 @@ struct ServerConfig {
   std::string served_model_name;  // empty: the name of the folder or GGUF file
   bool accept_any_model = false;  // whatever model a request names, this one answers
   std::string backend = "auto";
-  std::string weights = "bf16";            // bf16, int8
+  std::string weights = "bf16";            // bf16, int8, fp8
   std::string generation_config = "auto";  // auto: its sampling defaults are taken; none
   int threads = 0;                // of one op and of tokenising; 0: all that the process may use
   bool no_decode_graphs = false;  // a GPU gets the ops of a decode step one by one

@@ -51,6 +51,12 @@ class CudaBackend final : public Backend {
     return matmul_.pack(parts, format);
   }
 
+  bool keeps_fp8() const override { return true; }
+  std::unique_ptr<PackedWeight> pack_fp8(std::span<const Fp8Matrix> parts) override {
+    verify_fp8_parts(parts);
+    return matmul_.pack_fp8(parts);
+  }
+
   void begin_decode_step() override {
     if (!has_step_graphs_) return;
     device_.choose(OpId::kDecodeStep);

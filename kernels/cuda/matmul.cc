@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
+#include "kernels/cuda/fp8_product.h"
 #include "kernels/cuda/int8_product.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/plan.h"
@@ -55,6 +57,39 @@ class Int8Weight final : public CudaWeight {
  private:
   Int8Rows rows_;
 };
+
+class Fp8PackedWeight final : public CudaWeight {
+ public:
+  Fp8PackedWeight(std::unique_ptr<DeviceBuffer> buffer, const DeviceStream* home,
+                  const Fp8Weight& weight)
+      : CudaWeight(std::move(buffer), home, weight.num_rows, weight.num_columns), weight_(weight) {}
+  DType dtype() const override { return DType::kBF16; }
+  int64_t value_bytes() const override {
+    return weight_.num_rows * (weight_.num_columns + weight_.num_tiles * int64_t{sizeof(float)});
+  }
+  const Fp8Weight& weight() const { return weight_; }
+
+ private:
+  Fp8Weight weight_;
+};
+
+/// Whether one step of a product sees one scale of each row, and all scales are as it needs them.
+bool can_multiply(const Fp8Matrix& part, int64_t tile_columns) {
+  const bool is_one_tile = part.num_column_tiles() == 1;
+  return (is_one_tile || (part.tile_columns == tile_columns && tile_columns % kFp8TileUnit == 0)) &&
+         std::all_of(part.scales.begin(), part.scales.end(), is_fp8_scale);
+}
+
+/// [num_rows, num_tiles]: the scales of every row. A part with one tile of columns repeats its own.
+void append_row_scales(const Fp8Matrix& part, int64_t num_tiles, std::vector<float>& scales) {
+  const int64_t own_tiles = part.num_column_tiles();
+  for (int64_t row = 0; row < part.num_rows; ++row) {
+    const auto first = static_cast<size_t>(row / part.tile_rows * own_tiles);
+    for (int64_t tile = 0; tile < num_tiles; ++tile) {
+      scales.push_back(part.scales[first + static_cast<size_t>(own_tiles == 1 ? 0 : tile)]);
+    }
+  }
+}
 
 /// Rows of integers in memory that begins at `memory` and holds `plan` for them.
 Int8Rows int8_rows_at(std::byte* memory, const Int8RowsPlan& plan, int64_t num_rows,
@@ -148,6 +183,45 @@ std::unique_ptr<PackedWeight> MatmulEngine::pack(std::span<const ConstTensorView
   return std::make_unique<OriginalWeight>(std::move(buffer), &device_, view, by_library);
 }
 
+std::unique_ptr<PackedWeight> MatmulEngine::pack_fp8(std::span<const Fp8Matrix> parts) {
+  Fp8Weight weight{};
+  weight.num_columns = parts.front().num_columns;
+  weight.pitch = fp8_pitch(weight.num_columns);
+  weight.num_tiles = 1;
+  weight.tile_columns = weight.num_columns;
+  for (const Fp8Matrix& part : parts) {
+    weight.num_rows += part.num_rows;
+    if (part.num_column_tiles() == 1) continue;
+    weight.num_tiles = part.num_column_tiles();
+    weight.tile_columns = part.tile_columns;
+  }
+  std::vector<float> scales;
+  for (const Fp8Matrix& part : parts) {
+    if (!can_multiply(part, weight.tile_columns)) return nullptr;
+    append_row_scales(part, weight.num_tiles, scales);
+  }
+
+  const auto pitch = static_cast<size_t>(weight.pitch);
+  const size_t code_bytes = static_cast<size_t>(weight.num_rows) * pitch;
+  auto buffer = device_.allocate(code_bytes + scales.size() * sizeof(float));
+  auto* target = static_cast<std::byte*>(buffer->data());
+  weight.codes = reinterpret_cast<const uint8_t*>(target);
+  weight.scales = reinterpret_cast<const float*>(target + code_bytes);
+  device_.upload(std::as_bytes(std::span(scales)), target + code_bytes);
+  for (const Fp8Matrix& part : parts) {
+    const auto width = static_cast<size_t>(part.num_columns);
+    if (width == pitch) {
+      device_.upload(part.codes, target);
+    } else {
+      for (size_t row = 0; row < static_cast<size_t>(part.num_rows); ++row) {
+        device_.upload(part.codes.subspan(row * width, width), target + row * pitch);
+      }
+    }
+    target += static_cast<size_t>(part.num_rows) * pitch;
+  }
+  return std::make_unique<Fp8PackedWeight>(std::move(buffer), &device_, weight);
+}
+
 void MatmulEngine::run(const MatmulParams& params) {
   const auto* any = dynamic_cast<const CudaWeight*>(params.weight);
   QUIRE_CHECK(any != nullptr && any->home() == &device_) << "a weight packed by another backend";
@@ -155,6 +229,9 @@ void MatmulEngine::run(const MatmulParams& params) {
   const OpStream stream = device_.begin(OpId::kMatmul);
   if (const auto* int8 = dynamic_cast<const Int8Weight*>(any)) {
     return run_int8(params, *int8, stream);
+  }
+  if (const auto* fp8 = dynamic_cast<const Fp8PackedWeight*>(any)) {
+    return fp8_product(params.a, fp8->weight(), params.out, stream);
   }
   const auto& weight = static_cast<const OriginalWeight&>(*any);
   if (!weight.by_library()) return product(params.a, weight.view(), params.out, stream);

@@ -19,7 +19,7 @@ class PackedWeight {
   virtual ~PackedWeight() = default;
   virtual int64_t num_rows() const = 0;     // n, the output features
   virtual int64_t num_columns() const = 0;  // k, the input features
-  virtual DType dtype() const = 0;          // kBF16 (blocks too), kF32, or kI8 for kInt8
+  virtual DType dtype() const = 0;          // kBF16 (blocks and FP8 too), kF32, or kI8 for kInt8
   virtual int64_t size_bytes() const = 0;   // memory it holds beside the original
   /// Whether products read the memory of the parts that it was packed from.
   virtual bool reads_parts() const { return false; }
@@ -42,8 +42,9 @@ inline constexpr int64_t kMaxInt8Columns = INT32_MAX / (127 * 127);
 /// multiplied from left to right in f32. The sum is of integers and exact, so every backend gives
 /// the same bits. A row of `a` or of the weight that holds NaN or infinity gives NaN throughout.
 ///
-/// A weight that was packed from blocks (Backend::pack_blocks) is the bf16 weight of the blocks'
-/// numbers, each rounded to bf16: the result has that weight's bits.
+/// A weight that was packed from blocks or from FP8 (Backend::pack_blocks, pack_fp8) is the bf16
+/// weight of their numbers, each rounded to bf16: the result has that weight's bits, wherever the
+/// backend multiplies both by itself.
 ///
 /// A row of `out` depends on its own row of `a` alone, bit for bit: the same token gives the same
 /// logits in any batch and any chunk. A backend whose library breaks that must not use it.

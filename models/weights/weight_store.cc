@@ -13,7 +13,6 @@
 #include "kernels/quant/block_format.h"
 #include "models/strict_json.h"
 #include "models/weights/find_gguf.h"
-#include "models/weights/fp8_matrix.h"
 #include "models/weights/rounding.h"
 
 namespace quire {
@@ -152,6 +151,17 @@ ConstTensorView WeightStore::get(std::string_view name, DType dtype,
     QUIRE_CHECK(dtype == DType::kBF16) << "a GGUF tensor as " << dtype_name(dtype);
     return gguf_->get(name, shape);
   }
+  const Found found = find(name, dtype, shape);
+  ConstTensorView view = make_view(static_cast<const BFloat16*>(nullptr), shape);
+  view.dtype = dtype;
+  view.data =
+      found.scales.empty() ? lend(found.location, dtype) : lend_fp8(found.location, found.scales);
+  return view;
+}
+
+/// Throws LoadError unless there is a tensor of this name and shape that is or becomes `dtype`.
+WeightStore::Found WeightStore::find(std::string_view name, DType dtype,
+                                     std::initializer_list<int64_t> shape) const {
   const auto it = tensors_.find(name);
   if (it == tensors_.end()) {
     throw LoadError(model_dir_.string() + ": missing tensor '" + std::string(name) +
@@ -168,10 +178,7 @@ ConstTensorView WeightStore::get(std::string_view name, DType dtype,
                     std::string(stored_name(dtype)) + " " + describe_shape(shape) + ", actual " +
                     entry->dtype + " " + describe_shape(entry->shape));
   }
-  ConstTensorView view = make_view(static_cast<const BFloat16*>(nullptr), shape);
-  view.dtype = dtype;
-  view.data = scales.empty() ? lend(it->second, dtype) : lend_fp8(it->second, scales);
-  return view;
+  return {it->second, scales};
 }
 
 /// The name of the tensor with the scales of a matrix in FP8; empty for any other tensor. Throws
@@ -255,19 +262,25 @@ const void* WeightStore::lend_copy(std::span<const std::byte> stored, size_t num
   return copy;
 }
 
-/// The numbers of a matrix in FP8, times the scales of the tensor of that name.
-const void* WeightStore::lend_fp8(const Location& location, std::string_view scales_name) {
+/// A matrix in FP8 with the scales of the tensor of that name, which lie in `scales`.
+Fp8Matrix WeightStore::fp8_matrix(const Location& location, std::string_view scales_name,
+                                  std::vector<float>& scales) const {
   const SafetensorsEntry& entry = *location.entry;
   Fp8Matrix matrix{.codes = entry.data, .num_rows = entry.shape[0], .num_columns = entry.shape[1]};
   matrix.tile_rows = fp8_->scale_rows > 0 ? fp8_->scale_rows : matrix.num_rows;
   matrix.tile_columns = fp8_->scale_columns > 0 ? fp8_->scale_columns : matrix.num_columns;
-  const auto num_tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
-  std::vector<int64_t> shape{num_tiles(matrix.num_rows, matrix.tile_rows),
-                             num_tiles(matrix.num_columns, matrix.tile_columns)};
+  std::vector<int64_t> shape{matrix.num_row_tiles(), matrix.num_column_tiles()};
   if (fp8_->scale_rows == 0) shape = {1};
-  const std::vector<float> scales = read_scales(scales_name, shape);
+  scales = read_scales(scales_name, shape);
   matrix.scales = scales;
-  return lend_copy(entry.data, entry.data.size() * sizeof(BFloat16),
+  return matrix;
+}
+
+/// The numbers of such a matrix, times its scales.
+const void* WeightStore::lend_fp8(const Location& location, std::string_view scales_name) {
+  std::vector<float> scales;
+  const Fp8Matrix matrix = fp8_matrix(location, scales_name, scales);
+  return lend_copy(matrix.codes, matrix.codes.size() * sizeof(BFloat16),
                    [&](void* copy) { widen_fp8(matrix, static_cast<BFloat16*>(copy)); });
 }
 
@@ -326,6 +339,16 @@ std::optional<BlockMatrix> WeightStore::blocks(std::string_view name,
 void WeightStore::release_blocks() {
   if (gguf_) gguf_->release_blocks();
 }
+
+std::optional<Fp8Matrix> WeightStore::fp8(std::string_view name,
+                                          std::initializer_list<int64_t> shape) {
+  if (!fp8_) return std::nullopt;
+  const Found found = find(name, DType::kBF16, shape);
+  if (found.scales.empty()) return std::nullopt;
+  return fp8_matrix(found.location, found.scales, lent_scales_.emplace_back());
+}
+
+void WeightStore::release_fp8() { lent_scales_.clear(); }
 
 std::string_view WeightStore::stored_type(std::string_view name) const {
   return gguf_ ? gguf_->stored_type(name) : tensors_.find(name)->second.entry->dtype;

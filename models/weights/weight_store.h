@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <initializer_list>
@@ -14,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/quant/fp8_matrix.h"
 #include "kernels/tensor.h"
 #include "models/fp8_config.h"
 #include "models/weights/gguf_weights.h"
@@ -47,6 +49,11 @@ class WeightStore {
   std::optional<BlockMatrix> blocks(std::string_view name, std::initializer_list<int64_t> shape);
   void release_blocks();
 
+  /// The matrix in FP8 beside its scales, if it is stored so. Throws LoadError as `get` does. Valid
+  /// until `release_fp8`.
+  std::optional<Fp8Matrix> fp8(std::string_view name, std::initializer_list<int64_t> shape);
+  void release_fp8();
+
   /// "BF16", "Q4_K". REQUIRES: contains(name).
   std::string_view stored_type(std::string_view name) const;
 
@@ -65,6 +72,11 @@ class WeightStore {
     const SafetensorsEntry* entry = nullptr;
   };
 
+  struct Found {
+    Location location;
+    std::string scales;  // the tensor of them, of a matrix in FP8
+  };
+
   /// What is behind a view.
   struct Loan {
     const SafetensorsFile* file = nullptr;  // that the view reads, or null
@@ -77,6 +89,9 @@ class WeightStore {
   const void* lend_copy(std::span<const std::byte> stored, size_t num_bytes,
                         const std::function<void(void*)>& fill);
   const void* lend_fp8(const Location& location, std::string_view scales_name);
+  Found find(std::string_view name, DType dtype, std::initializer_list<int64_t> shape) const;
+  Fp8Matrix fp8_matrix(const Location& location, std::string_view scales_name,
+                       std::vector<float>& scales) const;
   std::string fp8_scales_of(std::string_view name, const Location& location) const;
   std::string find_scales(std::string_view name) const;
   std::vector<float> read_scales(std::string_view name, const std::vector<int64_t>& shape) const;
@@ -88,6 +103,7 @@ class WeightStore {
   std::map<std::string, Location, std::less<>> tensors_;
   std::multimap<const void*, Loan> loans_;  // by the view's address
   std::set<std::string, std::less<>> rounded_;
+  std::deque<std::vector<float>> lent_scales_;  // of matrices that stay in FP8
 };
 
 }  // namespace quire

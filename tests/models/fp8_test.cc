@@ -1,7 +1,7 @@
 // Folders whose matrices are stored in FP8. fp8.json has small ones as their writers save them, and
 // the numbers that they stand for (models/tools/make_fp8_golden.py).
 
-#include "models/weights/fp8_matrix.h"
+#include "kernels/quant/fp8_matrix.h"
 
 #include <bit>
 #include <catch2/catch.hpp>
@@ -92,9 +92,10 @@ const Json& checkpoint_named(const std::string& name) {
   throw std::out_of_range(name);
 }
 
-std::vector<float> logits_of(const TemporaryFolder& folder, const std::string& backend) {
+std::vector<float> logits_of(const TemporaryFolder& folder, const std::string& backend,
+                             const ModelDriver::Limits& limits = {}) {
   const MobaConfig moba{.block_size = 4, .top_k = 3};
-  ModelDriver driver(folder.path(), backend, moba, {});
+  ModelDriver driver(folder.path(), backend, moba, limits);
   std::vector<int32_t> tokens;
   for (int32_t i = 0; i < 50; ++i) tokens.push_back((i * i * 5 + i * 7) % kTinyVocab);
   return driver.prefill(driver.add_sequence(), tokens, 50, moba);
@@ -188,6 +189,39 @@ TEST_CASE("a folder in FP8 gives the logits of the bf16 folder with its numbers"
     write_folder(plain, config, plain_tensors_of(checkpoint));
     CHECK(logits_of(folder, backend) == logits_of(plain, backend));
   }
+}
+
+TEST_CASE("a folder in FP8 gives the same logits where it stays in FP8") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  CAPTURE(backend);
+  const Json& by_channel = checkpoint_named("compressed-tensors by channel");
+  const TemporaryFolder folder;
+  write_folder(folder, by_channel.at("config"), tensors_of(by_channel));
+  const auto machine = make_backend(backend);
+  const LoadOptions keep{.keep_fp8 = true};
+  const auto load = [&](const TemporaryFolder& model) {
+    return load_model(model.path(), *machine, nullptr, WeightFormat::kOriginal, keep);
+  };
+  if (!machine->keeps_fp8()) {
+    CHECK_THAT(load_error_of([&] { load(folder); }),
+               Contains("backend " + backend + " has no products of FP8"));
+    return;
+  }
+  CHECK(logits_of(folder, backend, {.keep_fp8 = true}) == logits_of(folder, backend));
+  const auto kept = load(folder), widened = load_model(folder.path(), *machine);
+  CHECK(kept->weight_types() == "F8_E4M3, bf16 (activations are not quantised)");
+  CHECK(kept->weight_bytes() < widened->weight_bytes());
+
+  // Some of its matrices have scales that change within a step of the products: they are widened.
+  const Json& by_block = checkpoint_named("compressed-tensors by block");
+  const TemporaryFolder narrow, plain;
+  write_folder(narrow, by_block.at("config"), tensors_of(by_block));
+  CHECK(logits_of(narrow, backend, {.keep_fp8 = true}) == logits_of(narrow, backend));
+  CHECK_THAT(load(narrow)->weight_types(), Contains("F8_E4M3 as bf16"));
+  Json config = by_channel.at("config");
+  config.erase("quantization_config");
+  write_folder(plain, config, plain_tensors_of(by_channel));
+  CHECK_THAT(load_error_of([&] { load(plain); }), Contains("no matrix of the model is stored in"));
 }
 
 TEST_CASE("a model in FP8 says what it is multiplied as") {

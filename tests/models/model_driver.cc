@@ -49,7 +49,8 @@ ModelDriver::ModelDriver(const std::filesystem::path& model_dir, std::string_vie
     : block_size_(moba.block_size),
       // Two threads: enough to show a race, and no crowd when tests run side by side.
       backend_(make_backend(backend, {.num_threads = 2})),
-      model_(load_model(model_dir, *backend_, &moba, limits.weights)),
+      model_(
+          load_model(model_dir, *backend_, &moba, limits.weights, {.keep_fp8 = limits.keep_fp8})),
       workspace_(backend_->allocate(model_->workspace_bytes({.max_tokens = limits.max_tokens,
                                                              .max_logit_rows = 16,
                                                              .max_top_k = limits.max_top_k}))) {

@@ -26,6 +26,7 @@ class ModelDriver {
     int32_t num_blocks = 128;
     uint32_t shuffle_seed = 1;
     WeightFormat weights = WeightFormat::kOriginal;
+    bool keep_fp8 = false;
   };
 
   ModelDriver(const std::filesystem::path& model_dir, std::string_view backend,

@@ -34,6 +34,10 @@ class ForwardingBackend : public Backend {
   std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts) override {
     return inner_->pack_blocks(parts);
   }
+  bool keeps_fp8() const override { return inner_->keeps_fp8(); }
+  std::unique_ptr<PackedWeight> pack_fp8(std::span<const Fp8Matrix> parts) override {
+    return inner_->pack_fp8(parts);
+  }
 
   void embedding(const EmbeddingParams& p) override { inner_->embedding(p); }
   void matmul(const MatmulParams& p) override { inner_->matmul(p); }

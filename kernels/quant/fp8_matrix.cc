@@ -1,4 +1,4 @@
-#include "models/weights/fp8_matrix.h"
+#include "kernels/quant/fp8_matrix.h"
 
 #include <algorithm>
 #include <array>

@@ -21,7 +21,10 @@ struct Fp8Matrix {
   int64_t num_columns = 0;
   int64_t tile_rows = 1;
   int64_t tile_columns = 1;
-  std::span<const float> scales = {};  // [⌈num_rows / tile_rows⌉, ⌈num_columns / tile_columns⌉]
+  std::span<const float> scales = {};  // [num_row_tiles, num_column_tiles]
+
+  int64_t num_row_tiles() const { return (num_rows + tile_rows - 1) / tile_rows; }
+  int64_t num_column_tiles() const { return (num_columns + tile_columns - 1) / tile_columns; }
 };
 
 /// Writes [num_rows, num_columns]: each number times its scale, rounded once from the exact
