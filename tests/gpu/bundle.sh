@@ -26,7 +26,7 @@ cp "$build/tests/kernels/quire_kernels_tests" "$build/tests/models/quire_models_
 cp -r models/quire-6m "$bundle/models/"
 cp -r tests/kernels/data "$bundle/tests/kernels/"
 cp tests/models/fp8.json "$bundle/tests/models/"
-cp tests/gpu/run.sh tests/gpu/collect.py "$bundle/tests/gpu/"
+cp tests/gpu/run.sh tests/gpu/collect.py tests/gpu/peers.py "$bundle/tests/gpu/"
 git rev-parse HEAD >"$bundle/commit"
 git diff --quiet HEAD || echo "with uncommitted changes" >>"$bundle/commit"
 

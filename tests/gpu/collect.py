@@ -23,7 +23,7 @@ def main():
         part, status, seconds = line.split()
         entry = {"name": part, "ok": status == "0", "seconds": int(seconds)}
         log = (results / f"{part}.log").read_text(errors="replace")
-        if part.startswith(("prefill-", "decode-")):
+        if part.startswith(("prefill-", "decode-", "peers")):
             try:
                 entry["bench"] = json.loads(log)
             except ValueError:

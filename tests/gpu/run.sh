@@ -3,14 +3,14 @@
 # package registry, no compiler needed): kernel tests against the reference, golden prompts,
 # compute-sanitizer, quire-bench. One JSON file and the logs in RESULTS.
 #   tests/gpu/run.sh [RESULTS]                default: results
-#   QUIRE_GPU_PARTS="kernels golden"          only these parts: kernels golden sanitizer bench
+#   QUIRE_GPU_PARTS="kernels golden"          only these parts: kernels golden sanitizer bench peers
 #   QUIRE_GPU_SHAPE=bundled                   the bench on this shape only
 #   QUIRE_GPU_PEAKS="798000 3000"             GFLOP/s and GB/s for the bench's floor; default: measured
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
 results=${1:-results}
-parts=${QUIRE_GPU_PARTS:-kernels golden sanitizer bench}
+parts=${QUIRE_GPU_PARTS:-kernels golden sanitizer bench peers}
 device=${QUIRE_GPU_DEVICE:-cuda:0}
 mkdir -p "$results"
 export LD_LIBRARY_PATH="$PWD/lib:${LD_LIBRARY_PATH:-}:/usr/local/cuda/lib64"
@@ -73,6 +73,20 @@ if wants bench; then
       part "decode-batch-$name" bin/quire-bench decode "${flags[@]}" --batch 8 --depth 0,8192
     done
   done
+fi
+if wants peers; then
+  # Attention alone, of whole prompts and of tokens behind them: Quire's share of all layers, and
+  # PyTorch's of one layer, where the machine has it.
+  for setting in "full" "moba 4096 12" "moba 2048 3" "moba 512 3" "moba 128 8"; do
+    read -r attention block_size top_k <<<"$setting"
+    flags=(--backend "$device" --shape llama-3.1-8b --attention "$attention" --output json --op-times)
+    [ "$attention" = full ] || flags+=(--block-size "$block_size" --top-k "$top_k")
+    name="attention-$(tr -s ' ' '-' <<<"$setting")"
+    part "prefill-$name" bin/quire-bench prefill "${flags[@]}" --whole --step-tokens 8192 \
+      --depth 8192,32768,131072
+    part "decode-$name" bin/quire-bench decode "${flags[@]}" --depth 8192,32768,131072
+  done
+  part peers python3 tests/gpu/peers.py --device "$device"
 fi
 python3 tests/gpu/collect.py "$results" commit || failed=1
 exit "$failed"

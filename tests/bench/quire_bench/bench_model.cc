@@ -60,6 +60,7 @@ BenchModel::BenchModel(const BenchOptions& options)
       random_(options.seed),
       backend_(make_backend(options.backend, {.num_threads = options.num_threads,
                                               .decode_graphs = !options.no_decode_graphs})) {
+  if (options.op_times) backend_.wait_for_ops();
   const bool is_folder = !options.model.empty() || options.shape == "bundled";
   if (is_folder) {
     const auto folder = options.model.empty() ? bundled_model() : options.model;

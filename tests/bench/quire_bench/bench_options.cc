@@ -75,6 +75,8 @@ void add_run_options(CLI::App& app, BenchOptions& options) {
                  "CPU threads; 0: as many CPUs as the process may use (pin it with taskset)")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  app.add_flag("--op-times", options.op_times,
+               "wait for every operation, so that its share is its own on a GPU, too");
   app.add_option("--depth", options.depths, "tokens of context before the measurement, a list")
       ->delimiter(',')
       ->check(CLI::Range(0, kMaxDepth))

@@ -27,6 +27,7 @@ struct BenchOptions {
   std::string backend = "cpu";
   int num_threads = 0;  // 0: as many CPUs as the process may use
   bool no_decode_graphs = false;
+  bool op_times = false;  // every op is waited for
   std::vector<int32_t> depths = {0};
   int num_repetitions = 5;
   uint32_t seed = 1;

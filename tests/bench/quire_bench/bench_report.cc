@@ -184,6 +184,7 @@ nlohmann::ordered_json report_json(const Report& report) {
                {"threads", report.options.num_threads},
                {"backend", report.options.backend},
                {"decode_graphs", !report.options.no_decode_graphs},
+               {"op_times", report.options.op_times},
                {"seed", report.options.seed},
                {"model", model_json(report)},
                {"peaks",

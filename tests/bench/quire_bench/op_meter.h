@@ -49,12 +49,15 @@ std::string_view op_name(OpKind op);
 /// start_counting and stop_counting it also adds up the ops' work, from their very arguments: which
 /// blocks were attended is read from `selected`, not estimated. Counting takes time of its own, so
 /// it runs in the warm-up, and then no step is collected. On a backend that runs asynchronously the
-/// times are those of enqueuing.
+/// times are those of enqueuing, unless every op is waited for.
 class MeteredBackend final : public ForwardingBackend {
  public:
   using OpSeconds = std::array<double, kNumOps>;
 
   using ForwardingBackend::ForwardingBackend;
+
+  /// Waits for every op from here on, so that its time is its own; the steps take longer.
+  void wait_for_ops() { waits_for_ops_ = true; }
 
   void start_counting();
   OpWork stop_counting();
@@ -63,10 +66,10 @@ class MeteredBackend final : public ForwardingBackend {
   void reset_op_seconds() { op_seconds_ = {}; }
 
   void begin_decode_step() override {
-    if (!is_counting_) inner().begin_decode_step();
+    if (collects_steps()) inner().begin_decode_step();
   }
   void end_decode_step() override {
-    if (!is_counting_) inner().end_decode_step();
+    if (collects_steps()) inner().end_decode_step();
   }
   void abandon_decode_step() noexcept override { inner().abandon_decode_step(); }
 
@@ -99,9 +102,11 @@ class MeteredBackend final : public ForwardingBackend {
   void time(OpKind op, const Action& action) {
     const auto begin = std::chrono::steady_clock::now();
     action();
+    if (waits_for_ops_) inner().synchronize();
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     op_seconds_[static_cast<size_t>(op)] += took.count();
   }
+  bool collects_steps() const { return !is_counting_ && !waits_for_ops_; }
   std::vector<int32_t> read(const ConstTensorView& view);
   std::vector<Rows> read_rows(const RaggedBatchView& batch);
   void count(const MatmulParams& p);
@@ -112,6 +117,7 @@ class MeteredBackend final : public ForwardingBackend {
   OpSeconds op_seconds_{};
   OpWork work_;
   bool is_counting_ = false;
+  bool waits_for_ops_ = false;
 };
 
 }  // namespace quire::bench

@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "kernels/backend_registry.h"
 #include "tests/bench/quire_bench/measurement.h"
 
 // Hand-computed work of one layer of width 8: two query heads and one KV head of 4, feed-forward
@@ -131,6 +132,52 @@ TEST_CASE("The floor is what the slower of both limits allows", "[op_meter]") {
   CHECK(memory.is_memory_bound);
   CHECK(median({3, 1, 2}) == 2);
   CHECK(median({4, 1, 2, 3}) == 2.5);
+}
+
+namespace {
+
+/// Counts what it is told about steps, and how often it is waited for.
+class StepCounter final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  void begin_decode_step() override { ++num_begun; }
+  void end_decode_step() override { ++num_ended; }
+  void synchronize() override { ++num_waits; }
+
+  int num_begun = 0, num_ended = 0, num_waits = 0;
+};
+
+void run_step(MeteredBackend& backend) {
+  const std::vector<float> values{3, 4};
+  const int32_t token = 1;
+  float out = 0;
+  DecodeStep step(backend);
+  backend.embedding({.table = make_view(values.data(), {2, 1}),
+                     .tokens = make_view(&token, {1}),
+                     .out = make_view(&out, {1, 1})});
+  step.end();
+  CHECK(out == 4);
+}
+
+}  // namespace
+
+TEST_CASE("A decode step is collected unless its ops are counted or waited for", "[op_meter]") {
+  auto owned = std::make_unique<StepCounter>(make_backend("reference"));
+  StepCounter& counter = *owned;
+  MeteredBackend backend(std::move(owned));
+  run_step(backend);
+  CHECK(counter.num_begun == 1);
+  CHECK(counter.num_ended == 1);
+  backend.start_counting();
+  run_step(backend);
+  backend.stop_counting();
+  CHECK(counter.num_begun == 1);
+  CHECK(counter.num_waits == 0);
+  backend.wait_for_ops();
+  run_step(backend);
+  CHECK(counter.num_begun == 1);
+  CHECK(counter.num_ended == 1);
+  CHECK(counter.num_waits == 1);
 }
 
 }  // namespace quire::bench
