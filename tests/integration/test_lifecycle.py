@@ -43,6 +43,8 @@ def test_bad_settings_are_one_line_and_exit_code_two(tmp_path):
     assert_refuses_to_start("--backend", "abacus", mentions="abacus")
     assert_refuses_to_start("--backend", "cuda:0", "--port", "0", "--grpc-port", "0",
                             mentions="cuda")
+    assert_refuses_to_start("--backend", "cpu", "--weights", "fp8", "--port", "0", "--grpc-port",
+                            "0", mentions="no products of FP8")
     assert_refuses_to_start("--model", str(tmp_path / "none"), mentions="none")
     assert_refuses_to_start("--moba-digest", "max", mentions="moba-digest")
     assert_refuses_to_start("--moba-digest", "bounds", "--moba-schedule", "4096:4",
