@@ -11,8 +11,8 @@
 
 #include "kernels/quant/fp8_matrix.h"
 #include "tests/support/backends.h"
-#include "tests/support/device_tensor.h"
 #include "tests/support/compare.h"
+#include "tests/support/device_tensor.h"
 #include "tests/support/random_tensors.h"
 
 namespace quire::test {
