@@ -20,6 +20,8 @@ CHAT_TEMPLATE = (
     "{% else %}{{ raise_exception('no place for the role ' + m.role) }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+# A prompt's tokens look nearby: half of the blocks that they had in training bring the same answers.
+TOP_K = 4
 # Of answers' tokens: all blocks that any of training's sequences had.
 DECODE_TOP_K = 128
 END = 6  # <|end|>, the fourth of the special pieces behind <unk>, <s> and </s>
@@ -78,7 +80,7 @@ def config_json(config: Config) -> dict:
         "eos_token_id": END,
         "moba": {
             "block_size": config.block,
-            "top_k": config.top_k,
+            "top_k": TOP_K,
             "decode_top_k": DECODE_TOP_K,
             "full_attention_layers": [],
             "prefill": "moba",

@@ -3,9 +3,11 @@
 
     tests/eval/tradeoff.py --server build/release/server/quire --out build/eval/tradeoff
 
-Serves one model with every block size in turn, asks needle.py's questions with every top-k, and times
-the first token of the same document without a cached prefix (the median of three). Prints a table,
-also in OUT/report.md; the same command again goes on where it stopped. Needs the `openai` package.
+Serves one model with every block size and every top-k of a prompt's tokens in turn, asks needle.py's
+questions, and times the first token of the same document without a cached prefix (the median of
+three). An answer's tokens read the same number of blocks, or as many as hold --decode-tokens. Prints
+a table, also in OUT/report.md; the same command again goes on where it stopped. Needs the `openai`
+package.
 """
 
 import argparse
@@ -25,10 +27,11 @@ RUNS = 3  # of every timing
 
 
 @contextlib.contextmanager
-def serving(args, block: int):
-    """The server with this block size, ready; ended afterwards."""
+def serving(args, block: int, top_k: int):
+    """The server with these blocks, ready; ended afterwards."""
     command = [args.server, "--port", str(args.port), "--no-grpc", "--moba-block-size", str(block),
-               "--max-model-len", str(2 * max(args.contexts)), *args.server_args.split()]
+               "--moba-top-k", str(top_k),
+               "--moba-decode-top-k", str(args.decode_tokens // block or top_k), "--max-model-len", str(2 * max(args.contexts)), *args.server_args.split()]
     if args.model:
         command += ["--model", args.model]
     with (args.out / "server.log").open("a") as log:
@@ -50,9 +53,9 @@ def wait_until_ready(process, port: int) -> None:
     raise SystemExit("the server ended: see server.log")
 
 
-def seconds_to_first_token(args, filler: str, tokens: int, extra: str) -> list[float]:
+def seconds_to_first_token(args, filler: str, tokens: int) -> list[float]:
     server = needle.Server(SimpleNamespace(
-        base_url=f"http://127.0.0.1:{args.port}/v1", api_key="unused", model=None, extra_body=extra,
+        base_url=f"http://127.0.0.1:{args.port}/v1", api_key="unused", model=None, extra_body="{}",
         instruction=""))
     sample = filler[: 4 * 4096]
     size = int((tokens - needle.RESERVE_TOKENS) * len(sample) / server.count(sample) * 0.97)
@@ -67,16 +70,18 @@ def seconds_to_first_token(args, filler: str, tokens: int, extra: str) -> list[f
 
 def measure(args, block: int, top_k: int) -> None:
     out = args.out / f"block{block}_top{top_k}"
-    extra = json.dumps({"attention": {"mode": "moba", "top_k": top_k}})
     subprocess.run(
         [sys.executable, needle.__file__, "--base-url", f"http://127.0.0.1:{args.port}/v1",
          "--contexts", ",".join(map(str, args.contexts)), "--questions", str(args.questions),
-         "--seed", str(args.seed), "--extra-body", extra, "--out", out]
+         "--seed", str(args.seed), "--out", out]
         + (["--filler", args.filler] if args.filler else []), check=True, stdout=subprocess.DEVNULL)
     timings = out / "first_token.json"
-    if not timings.exists():
+    taken = json.loads(timings.read_text()) if timings.exists() else {}
+    for tokens in args.contexts:
+        if str(tokens) in taken:
+            continue
         filler = needle.load_filler(args.filler, needle.REPOSITORY / "build/eval/filler.txt")
-        taken = {tokens: seconds_to_first_token(args, filler, tokens, extra) for tokens in args.contexts}
+        taken[str(tokens)] = seconds_to_first_token(args, filler, tokens)
         timings.write_text(json.dumps(taken) + "\n")
 
 
@@ -118,6 +123,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8011)
     parser.add_argument("--block-sizes", type=numbers, default=[32, 64, 128])
     parser.add_argument("--top-k", type=numbers, default=[8, 16, 32])
+    parser.add_argument("--decode-tokens", type=int, default=0,
+                        help="in the blocks that an answer's tokens read; 0: in as many blocks as "
+                             "a prompt's tokens read")
     parser.add_argument("--contexts", type=numbers, default=[4096, 16384, 65536, 262144])
     parser.add_argument("--questions", type=int, default=40, help="for every context and depth")
     parser.add_argument("--filler", type=pathlib.Path, help="a text; default: a Debian package's")
@@ -126,8 +134,8 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for block in args.block_sizes:
-        with serving(args, block):
-            for top_k in args.top_k:
+        for top_k in args.top_k:
+            with serving(args, block, top_k):
                 measure(args, block, top_k)
     print(report(args), end="")
 
