@@ -104,7 +104,7 @@ def report(args) -> str:
                 continue
             taken = json.loads((path / "first_token.json").read_text())
             cells = [f"{share_right(path, tokens)}, {statistics.median(taken[str(tokens)]):.2f} s"
-                     for tokens in args.contexts]
+                     if str(tokens) in taken else "" for tokens in args.contexts]
             text += f"| {block} | {top_k} | {block * top_k} | {' | '.join(cells)} |\n"
     (args.out / "report.md").write_text(text, encoding="utf-8")
     return text

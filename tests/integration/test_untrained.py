@@ -9,7 +9,7 @@ from grpc_client import ask_grpc, ask_http
 from test_lifecycle import assert_refuses_to_start, run
 
 LONG = numbered_text(900, seed=1)
-SIZES = ("--moba-block-size", "64", "--moba-top-k", "8", "--moba-decode-top-k", "64")
+SIZES = ("--moba-block-size", "64", "--moba-top-k", "4", "--moba-decode-top-k", "64")
 BODY = {"messages": [{"role": "system", "content": LONG}, {"role": "user", "content": "Which?"}],
         "temperature": 0, "max_tokens": 8, "ignore_eos": True, "return_token_ids": True}
 FULL, MOBA = {"mode": "full"}, {"mode": "moba"}
@@ -68,7 +68,7 @@ def test_unasked_everything_is_attended(start, trained, connect_grpc):
 
 def test_a_request_may_ask_for_blocks(start, trained, connect_grpc):
     with start(*SIZES) as server:
-        assert "prefill full, decode full; moba: blocks of 64 tokens, top 8 (64" in banner(server)
+        assert "prefill full, decode full; moba: blocks of 64 tokens, top 4 (64" in banner(server)
         expected = ask_http(trained, asking(MOBA))
         attended, available = blocks(expected)
         assert attended < available
@@ -83,7 +83,7 @@ def test_a_request_may_ask_for_blocks(start, trained, connect_grpc):
 def test_a_server_may_choose_blocks(start, trained):
     with start("--attention", "moba", *SIZES) as server:
         line = banner(server)
-        assert "prefill moba, decode moba; moba: blocks of 64 tokens, top 8 (64 in decode)" in line
+        assert "prefill moba, decode moba; moba: blocks of 64 tokens, top 4 (64 in decode)" in line
         assert line.endswith("the weights were not trained for MoBA: by the settings' choice, "
                              "answers are approximated\n")
         assert ask_http(server, BODY) == ask_http(trained, BODY)

@@ -44,7 +44,7 @@ TEST_CASE("the bundled model's config.json is read completely") {
   CHECK(config.eos_token_ids == std::vector<int32_t>{6});
   REQUIRE(config.moba);
   CHECK(config.moba->block_size == 64);
-  CHECK(config.moba->top_k == 8);
+  CHECK(config.moba->top_k == 4);
   CHECK(config.moba->decode == AttentionMode::kMoba);
 }
 
