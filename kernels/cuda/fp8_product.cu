@@ -7,8 +7,9 @@
 namespace quire::cuda {
 namespace {
 
-constexpr int kDepth = 64;  // of k at a time
-constexpr int kCodes = 8;   // that become one store of 16 bytes
+constexpr int kDepth = 64;        // of k at a time
+constexpr int kCodes = 8;         // that become one store of 16 bytes
+constexpr int kBlocksAtOnce = 4;  // of a multiprocessor; as many registers as this leaves
 constexpr int kTile = kTileRows * kTileStride<kDepth>;
 static_assert(kFp8TileUnit % kDepth == 0);
 // Few rows do not fill a device with wide tiles of columns: their weight is read by more blocks.
@@ -62,7 +63,7 @@ __device__ __forceinline__ ptx::Words16 widen_codes(const CodesAndScale& from) {
 /// One tile of 64 rows and `kOutColumns` columns of the result per block; k in steps of 64. While a
 /// step is multiplied, the next one's rows of `a` are copied and its codes wait in registers.
 template <int kOutColumns>
-__global__ void __launch_bounds__(kTileThreads) fp8_product_kernel(Product p) {
+__global__ void __launch_bounds__(kTileThreads, kBlocksAtOnce) fp8_product_kernel(Product p) {
   constexpr int kBTile = kOutColumns * kTileStride<kDepth>;
   constexpr int kChunks = kOutColumns * kDepth / kCodes / kTileThreads;  // of a thread
   auto* const a_tiles = reinterpret_cast<BFloat16*>(ptx::dynamic_shared_memory());
@@ -118,16 +119,10 @@ __global__ void __launch_bounds__(kTileThreads) fp8_product_kernel(Product p) {
     __syncthreads();
   }
 
-  const int lane = threadIdx.x % kWarpSize;
-  const int64_t m = first_m + threadIdx.x / kWarpSize * 16 + lane / 4;
-#pragma unroll
-  for (int j = 0; j < kOutColumns / 8; ++j) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int64_t row = m + i / 2 * 8, column = first_n + 8 * j + 2 * (lane % 4) + i % 2;
-      if (row < p.m && column < weight.num_rows) p.out[row * p.out_stride + column] = sums[j][i];
-    }
-  }
+  for_each_sum<kOutColumns>(sums, [&](int row, int column, float sum) {
+    const int64_t m = first_m + row, n = first_n + column;
+    if (m < p.m && n < weight.num_rows) p.out[m * p.out_stride + n] = sum;
+  });
 }
 
 template <int kOutColumns>

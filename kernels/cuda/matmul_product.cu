@@ -64,16 +64,10 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksAtOnce) bf16_product_kern
     __syncthreads();
   }
 
-  const int lane = threadIdx.x % kWarpSize;
-  const int64_t m = first_m + threadIdx.x / kWarpSize * 16 + lane / 4;
-#pragma unroll
-  for (int j = 0; j < kOutColumns / 8; ++j) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int64_t row = m + i / 2 * 8, column = first_n + 8 * j + 2 * (lane % 4) + i % 2;
-      if (row < p.m && column < p.n) p.out[row * p.out_stride + column] = sums[j][i];
-    }
-  }
+  for_each_sum<kOutColumns>(sums, [&](int row, int column, float sum) {
+    const int64_t m = first_m + row, n = first_n + column;
+    if (m < p.m && n < p.n) p.out[m * p.out_stride + n] = sum;
+  });
 }
 
 constexpr int kF32Tile = 16;

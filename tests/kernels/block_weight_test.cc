@@ -7,9 +7,9 @@
 
 #include "kernels/ops/matmul.h"
 #include "kernels/quant/block_matrix.h"
+#include "tests/kernels/weight_product.h"
 #include "tests/support/backends.h"
 #include "tests/support/compare.h"
-#include "tests/support/device_tensor.h"
 #include "tests/support/random_tensors.h"
 
 namespace quire::test {
@@ -58,16 +58,6 @@ struct Blocks {
   BlockMatrix matrix() const { return {format, bytes.data(), num_rows, num_columns}; }
   ConstTensorView view() const { return make_view(numbers.data(), {num_rows, num_columns}); }
 };
-
-std::vector<float> product(Backend& backend, const PackedWeight& weight,
-                           const std::vector<BFloat16>& a) {
-  const int64_t k = weight.num_columns();
-  const int64_t num_rows = static_cast<int64_t>(a.size()) / k;
-  const DeviceTensor<BFloat16> device_a(backend, a, {num_rows, k});
-  const DeviceTensor<float> out(backend, {num_rows, weight.num_rows()});
-  backend.matmul({.a = device_a, .weight = &weight, .out = out});
-  return out.download();
-}
 
 std::vector<std::string> backends_with_blocks() {
   std::vector<std::string> names;

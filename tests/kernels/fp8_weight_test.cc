@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "kernels/quant/fp8_matrix.h"
+#include "tests/kernels/weight_product.h"
 #include "tests/support/backends.h"
 #include "tests/support/compare.h"
-#include "tests/support/device_tensor.h"
 #include "tests/support/random_tensors.h"
 
 namespace quire::test {
@@ -53,16 +53,6 @@ struct Fp8Case {
   std::vector<float> scales;
   std::vector<BFloat16> widened;
 };
-
-std::vector<float> product(Backend& backend, const PackedWeight& weight,
-                           const std::vector<BFloat16>& a) {
-  const int64_t k = weight.num_columns();
-  const int64_t num_rows = static_cast<int64_t>(a.size()) / k;
-  const DeviceTensor<BFloat16> device_a(backend, a, {num_rows, k});
-  const DeviceTensor<float> out(backend, {num_rows, weight.num_rows()});
-  backend.matmul({.a = device_a, .weight = &weight, .out = out});
-  return out.download();
-}
 
 /// That of the weight in FP8 and that of the bf16 weight agree, for few rows and for many.
 void check_products(Backend& backend, const std::vector<const Fp8Case*>& cases) {

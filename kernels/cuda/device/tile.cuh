@@ -102,4 +102,20 @@ __device__ __forceinline__ void multiply_rows(Number (&sums)[kBRows / 8][4], con
   }
 }
 
+/// Calls `store(row, column, sum)` for the sums that this thread holds; rows and columns count from
+/// the tile's first.
+template <int kColumns, class Number, class Store>
+__device__ __forceinline__ void for_each_sum(const Number (&sums)[kColumns / 8][4],
+                                             const Store& store) {
+  const int lane = threadIdx.x % kWarpSize;
+  const int row = threadIdx.x / kWarpSize * 16 + lane / 4;
+#pragma unroll
+  for (int j = 0; j < kColumns / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      store(row + i / 2 * 8, 8 * j + 2 * (lane % 4) + i % 2, sums[j][i]);
+    }
+  }
+}
+
 }  // namespace quire::cuda
