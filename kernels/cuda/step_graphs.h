@@ -35,8 +35,6 @@ class StepGraphs {
   /// Forgets what was collected.
   void abandon() noexcept;
 
-  bool is_collecting() const { return is_collecting_; }
-
  private:
   struct Executable {
     cudaGraphExec_t handle;

@@ -345,10 +345,16 @@ std::optional<Fp8Matrix> WeightStore::fp8(std::string_view name,
   if (!fp8_) return std::nullopt;
   const Found found = find(name, DType::kBF16, shape);
   if (found.scales.empty()) return std::nullopt;
-  return fp8_matrix(found.location, found.scales, lent_scales_.emplace_back());
+  LentFp8& lent = lent_fp8_.emplace_back();
+  const Fp8Matrix matrix = fp8_matrix(found.location, found.scales, lent.scales);
+  lent.codes = matrix.codes;
+  return matrix;
 }
 
-void WeightStore::release_fp8() { lent_scales_.clear(); }
+void WeightStore::release_fp8() {
+  for (const LentFp8& lent : lent_fp8_) give_back_pages(lent.codes);
+  lent_fp8_.clear();
+}
 
 std::string_view WeightStore::stored_type(std::string_view name) const {
   return gguf_ ? gguf_->stored_type(name) : tensors_.find(name)->second.entry->dtype;

@@ -77,6 +77,12 @@ class WeightStore {
     std::string scales;  // the tensor of them, of a matrix in FP8
   };
 
+  /// What is behind a matrix that stays in FP8.
+  struct LentFp8 {
+    std::span<const std::byte> codes = {};  // in the mapped file
+    std::vector<float> scales = {};
+  };
+
   /// What is behind a view.
   struct Loan {
     const SafetensorsFile* file = nullptr;  // that the view reads, or null
@@ -103,7 +109,7 @@ class WeightStore {
   std::map<std::string, Location, std::less<>> tensors_;
   std::multimap<const void*, Loan> loans_;  // by the view's address
   std::set<std::string, std::less<>> rounded_;
-  std::deque<std::vector<float>> lent_scales_;  // of matrices that stay in FP8
+  std::deque<LentFp8> lent_fp8_;
 };
 
 }  // namespace quire

@@ -60,12 +60,7 @@ struct Blocks {
 };
 
 std::vector<std::string> backends_with_blocks() {
-  std::vector<std::string> names;
-  for (const std::string& name : kernel_backends()) {
-    if (make_test_backend(name)->keeps_blocks()) names.push_back(name);
-  }
-  names.push_back("");  // one entry at least; stands for no backend
-  return names;
+  return backends_that([](const Backend& backend) { return backend.keeps_blocks(); });
 }
 
 TEST_CASE("matmul: weights in blocks give the bits of the bf16 weight with their numbers") {

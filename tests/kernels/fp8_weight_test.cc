@@ -76,12 +76,7 @@ void check_products(Backend& backend, const std::vector<const Fp8Case*>& cases) 
 }
 
 std::vector<std::string> backends_with_fp8() {
-  std::vector<std::string> names;
-  for (const std::string& name : kernel_backends()) {
-    if (make_test_backend(name)->keeps_fp8()) names.push_back(name);
-  }
-  names.push_back("");  // one entry at least; stands for no backend
-  return names;
+  return backends_that([](const Backend& backend) { return backend.keeps_fp8(); });
 }
 
 TEST_CASE("matmul: weights in FP8 give the bits of the bf16 weight with their numbers") {
