@@ -60,8 +60,6 @@ class Backend {
   virtual void download(const void* device, std::span<std::byte> host) = 0;
   virtual void synchronize() = 0;
   virtual DeviceMemory device_memory() const { return {}; }
-  /// Whether full_attention takes a window. A model that needs one is refused where it does not.
-  virtual bool has_attention_windows() const { return true; }
 
   /// Packs the rows of `parts` ([n_i, k], host memory, contiguous, one dtype: bf16 or f32, with
   /// kInt8 bf16 only), one below the other, as one [sum n_i, k] weight. If it reads_parts(), the

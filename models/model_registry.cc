@@ -39,13 +39,6 @@ std::unique_ptr<Model> load_model(const std::filesystem::path& model, Backend& b
     config.sliding_window = 0;
     config.windowed_layers.clear();
   }
-  if (config.sliding_window > 0 && !backend.has_attention_windows()) {
-    throw LoadError((model / "config.json").string() +
-                    ": 'sliding_window': " + std::to_string(config.sliding_window) +
-                    ", and backend " + std::string(backend.name()) +
-                    " has no attention windows (sequences of at most " +
-                    "that many tokens need none: --max-model-len)");
-  }
   const Architecture& architecture = find_architecture(config.architecture, model.string());
   auto weights = std::make_unique<WeightStore>(model, config.fp8);
   return architecture.make(std::move(config), std::move(weights), format, backend, options);

@@ -43,8 +43,6 @@ class CudaBackend final : public Backend {
     return {.free_bytes = free_bytes, .total_bytes = total_bytes};
   }
 
-  bool has_attention_windows() const override { return false; }
-
   std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
                                             WeightFormat format) override {
     verify_weight_parts(parts, format);

@@ -11,7 +11,8 @@
 // A sequence is cut into runs of kFullRunTokens tokens from its beginning on; a block attends 64
 // packed rows to one run, and the partials of a row's runs are merged in order. The cut does not
 // depend on the number of rows: a decode step, which needs it to fill the device, and a prefill,
-// which does not, compute a row alike.
+// which does not, compute a row alike. With a window, a row has partials of the runs that its
+// window reaches; the rest is the same.
 
 namespace quire::cuda {
 namespace {
@@ -21,15 +22,23 @@ constexpr int kMergeWarps = 4;
 struct FullCall {
   Batch batch;
   Pass pass;
-  int32_t num_heads, group_size, num_kv_heads, block_size, num_runs;
+  int32_t num_heads, group_size, num_kv_heads, block_size;
+  int32_t window;     // 0: none
+  int32_t num_slots;  // partials of a (row, head)
   int64_t num_blocks;
   int64_t query_stride0, query_stride1;
   FaultSink faults;
 };
 
+/// The first token that a query at `position` sees.
+__device__ __forceinline__ int64_t first_seen(const FullCall& call, int64_t position) {
+  return call.window == 0 ? 0 : max(int64_t{0}, position - call.window + 1);
+}
+
 /// Fills the table with the tile's rows and what they see of the run.
-__device__ void fill_rows(const FullCall& call, const PackedTile& tile, int run, int kv_head,
-                          RowTable& rows) {
+template <class Table>
+__device__ void fill_rows(const FullCall& call, const PackedTile& tile, int64_t run, int kv_head,
+                          Table& rows) {
   const int i = threadIdx.x;
   if (i >= kTileRows) return;
   const int64_t packed = tile.first_packed + i;
@@ -38,36 +47,45 @@ __device__ void fill_rows(const FullCall& call, const PackedTile& tile, int run,
   rows.limit[i] = 0;
   if (row >= tile.span.end_row) return;
   const int64_t position = tile.span.first_position + packed / call.group_size;
-  const int64_t visible = position + 1 - static_cast<int64_t>(run) * kFullRunTokens;
-  rows.limit[i] =
-      static_cast<int32_t>(max(int64_t{0}, min(visible, static_cast<int64_t>(kFullRunTokens))));
+  const int64_t begin = run * kFullRunTokens, first = first_seen(call, position);
+  const int64_t slot = run - first / kFullRunTokens;
+  if (slot < 0) return;
+  rows.limit[i] = static_cast<int32_t>(
+      max(int64_t{0}, min(position + 1 - begin, static_cast<int64_t>(kFullRunTokens))));
+  if constexpr (Table::kHasWindows) {
+    rows.first[i] = static_cast<int32_t>(max(int64_t{0}, first - begin));
+  }
   rows.query_offset[i] = row * call.query_stride0 + head * call.query_stride1;
   rows.partial[i] = static_cast<int32_t>(
-      ((row - call.pass.first_row) * call.num_heads + head) * call.num_runs + run);
+      ((row - call.pass.first_row) * call.num_heads + head) * call.num_slots + slot);
 }
 
-/// Grid: tiles of packed rows, runs, KV heads.
-template <int kHeadDim, class Element>
+/// Grid: tiles of packed rows, runs from the first one on that the tile's first row sees, KV heads.
+template <int kHeadDim, class Element, class Table>
 __global__ void __launch_bounds__(kTileThreads, kAttendBlocksAtOnce)
     attend_kernel(Attention attention, FullCall call) {
-  const AttendMemory<kHeadDim, Element> memory;
+  const AttendMemory<kHeadDim, Element, Table> memory;
   const PackedTile tile =
       locate_tile(call.batch, call.pass, call.group_size, blockIdx.x, call.faults);
   if (tile.span.seq < 0) return;
-  const int run = static_cast<int>(blockIdx.y), kv_head = static_cast<int>(blockIdx.z);
+  const int64_t position = tile.span.first_position + tile.first_packed / call.group_size;
+  const int64_t run = first_seen(call, position) / kFullRunTokens + blockIdx.y;
+  const auto kv_head = static_cast<int>(blockIdx.z);
   fill_rows(call, tile, run, kv_head, *memory.rows);
   __syncthreads();
   const int num_keys = largest_limit(*memory.rows);
   if (num_keys == 0) return;
+  int first_key = 0;
+  if constexpr (Table::kHasWindows) first_key = smallest_first(*memory.rows);
   const int32_t* table = call.batch.block_tables + tile.span.seq * call.batch.table_stride;
-  attend(attention, memory, num_keys, [&](int key) -> int64_t {
-    const int64_t position = static_cast<int64_t>(run) * kFullRunTokens + key;
-    const int64_t id = table[position / call.block_size];
+  attend(attention, memory, first_key, num_keys, [&](int key) -> int64_t {
+    const int64_t at = run * kFullRunTokens + key;
+    const int64_t id = table[at / call.block_size];
     if (id < 0 || id >= call.num_blocks) {
       report(call.faults, FaultKind::kBlock, id, call.num_blocks);
       return -1;
     }
-    return (id * call.num_kv_heads + kv_head) * call.block_size + position % call.block_size;
+    return (id * call.num_kv_heads + kv_head) * call.block_size + at % call.block_size;
   });
 }
 
@@ -80,8 +98,9 @@ __global__ void __launch_bounds__(kMergeWarps* kWarpSize)
   const int64_t head = index % call.num_heads;
   const RowPlace place = place_of_row(call.batch, row, call.faults);
   if (place.seq < 0) return;
-  const auto num_runs = static_cast<int>(place.position / kFullRunTokens + 1);
-  merge_partials(attention.partial_out, attention.partial_state, index * call.num_runs, num_runs,
+  const int64_t first_run = first_seen(call, place.position) / kFullRunTokens;
+  const auto num_runs = static_cast<int>(place.position / kFullRunTokens + 1 - first_run);
+  merge_partials(attention.partial_out, attention.partial_state, index * call.num_slots, num_runs,
                  attention.head_dim, out, row * out.stride0 + head * out.stride1);
 }
 
@@ -89,13 +108,21 @@ void run_pass(const FullAttentionParams& params, const Attention& attention, con
               const OpStream& stream) {
   const auto num_tiles = static_cast<unsigned>(
       max_packed_tiles(call.pass.num_rows, call.group_size, call.batch.num_seqs));
-  const dim3 grid{num_tiles, static_cast<unsigned>(call.num_runs),
-                  static_cast<unsigned>(call.num_kv_heads)};
-  for_pool(params.kv, [&](auto head_dim, auto element) {
-    using Element = decltype(element);
-    launch(stream, attend_kernel<head_dim(), Element>, grid, dim3{kTileThreads, 1, 1},
-           AttendMemory<head_dim(), Element>::kBytes, attention, call);
-  });
+  const auto attend_with = [&](auto table, int64_t num_runs) {
+    using Table = decltype(table);
+    const dim3 grid{num_tiles, static_cast<unsigned>(num_runs),
+                    static_cast<unsigned>(call.num_kv_heads)};
+    for_pool(params.kv, [&](auto head_dim, auto element) {
+      using Element = decltype(element);
+      launch(stream, attend_kernel<head_dim(), Element, Table>, grid, dim3{kTileThreads, 1, 1},
+             AttendMemory<head_dim(), Element, Table>::kBytes, attention, call);
+    });
+  };
+  if (call.window == 0) {
+    attend_with(RowTable(), call.num_slots);
+  } else {  // a tile's last row may see one run more than its first
+    attend_with(WindowedRowTable(), call.num_slots + 1);
+  }
   const int64_t num_merges = call.pass.num_rows * call.num_heads;
   launch(stream, merge_kernel,
          dim3{static_cast<unsigned>((num_merges + kMergeWarps - 1) / kMergeWarps), 1, 1},
@@ -105,12 +132,9 @@ void run_pass(const FullAttentionParams& params, const Attention& attention, con
 }  // namespace
 
 void full_attention(const FullAttentionParams& params, const OpStream& stream) {
-  QUIRE_CHECK(params.window == 0) << "full_attention: this backend has no windows, actual window "
-                                  << params.window;
   const PagedKvView& kv = params.kv;
-  const int64_t num_runs =
-      (std::max(params.batch.max_kv_len, 1) + kFullRunTokens - 1) / kFullRunTokens;
-  const AttentionSizes sizes = attention_sizes(params.query, kv, num_runs);
+  const AttentionSizes sizes =
+      attention_sizes(params.query, kv, max_runs_of_row(params.batch.max_kv_len, params.window));
   if (sizes.num_rows == 0 || params.batch.num_seqs() == 0) return;
   const FullAttentionPlan plan = plan_full_attention(sizes, stream.scratch().size());
   std::byte* scratch = stream.scratch().data();
@@ -123,7 +147,8 @@ void full_attention(const FullAttentionParams& params, const OpStream& stream) {
                 .group_size = static_cast<int32_t>(sizes.num_heads / sizes.num_kv_heads),
                 .num_kv_heads = static_cast<int32_t>(sizes.num_kv_heads),
                 .block_size = static_cast<int32_t>(kv.block_size()),
-                .num_runs = static_cast<int32_t>(num_runs),
+                .window = params.window,
+                .num_slots = static_cast<int32_t>(sizes.num_slots),
                 .num_blocks = kv.num_blocks(),
                 .query_stride0 = params.query.stride[0],
                 .query_stride1 = params.query.stride[1],

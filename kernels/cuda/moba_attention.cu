@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kTileThreads, kAttendBlocksAtOnce)
     }
     __syncthreads();
     const int64_t first = static_cast<int64_t>(tile.bucket) * r.block_size;
-    attend(attention, memory, largest_limit(*memory.rows), [&](int key) { return first + key; });
+    attend(attention, memory, 0, largest_limit(*memory.rows), [&](int key) { return first + key; });
   }
 }
 

@@ -63,6 +63,15 @@ MobaAttentionPlan plan_moba_attention(const AttentionSizes& sizes, size_t scratc
              [&](int64_t rows) { return moba_attention_pass(sizes, rows); });
 }
 
+int64_t max_runs_of_row(int64_t max_kv_len, int64_t window) {
+  const auto runs_of = [](int64_t tokens) {
+    return (tokens + kFullRunTokens - 1) / kFullRunTokens;
+  };
+  const int64_t all = runs_of(std::max<int64_t>(max_kv_len, 1));
+  // Of the tokens before its own it may see the last one of a run.
+  return window == 0 ? all : std::min(all, runs_of(window - 1) + 1);
+}
+
 FullAttentionPlan plan_full_attention(const AttentionSizes& sizes, size_t scratch_bytes) {
   const int64_t per_row = sizes.num_heads * sizes.num_slots;
   return fit("full_attention", sizes.num_rows, kMaxPairs / std::max<int64_t>(per_row, 1),

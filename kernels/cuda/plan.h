@@ -104,6 +104,9 @@ inline constexpr int kGateColumns = 64;
 /// alike: another number gives other roundings.
 inline constexpr int kFullRunTokens = 2048;
 
+/// Runs of which a row can see keys: of the longest sequence, or of a window's tokens.
+int64_t max_runs_of_row(int64_t max_kv_len, int64_t window);
+
 /// Each throws DeviceError if not even one row fits `scratch_bytes`.
 MobaAttentionPlan plan_moba_attention(const AttentionSizes& sizes, size_t scratch_bytes);
 FullAttentionPlan plan_full_attention(const AttentionSizes& sizes, size_t scratch_bytes);

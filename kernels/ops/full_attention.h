@@ -8,8 +8,7 @@ namespace quire {
 /// table, or over the last `window` of them, the token itself included:
 ///   out[t, h, :] = softmax(scale * < query[t, h, :], K[first..p] >) V,  f32 softmax state,
 ///   first = window == 0 ? 0 : max(0, p - window + 1)
-/// A backend without windows (Backend::has_attention_windows) refuses window > 0. Row-independent
-/// and invariant to batch, chunking and block placement, as moba_attention is.
+/// Row-independent and invariant to batch, chunking and block placement, as moba_attention is.
 struct FullAttentionParams {
   ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16
   PagedKvView kv;         // k and v are read, and their scales; centroids never

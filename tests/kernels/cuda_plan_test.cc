@@ -56,6 +56,20 @@ TEST_CASE("cuda plan: the arrays of moba_attention lie apart and fit the scratch
   CHECK(plan.cursors + sizeof(RoutingCursors) <= plan.total_bytes);
 }
 
+TEST_CASE("cuda plan: a row has room for every run that its window can reach") {
+  const int64_t window = GENERATE(0, 1, 2, 2047, 2048, 2049, 2050, 5000, 100'000);
+  CAPTURE(window);
+  for (int64_t position = 0; position < 20'000; position += 7) {
+    const int64_t first = window == 0 ? 0 : std::max<int64_t>(0, position - window + 1);
+    const int64_t runs = position / kFullRunTokens - first / kFullRunTokens + 1;
+    REQUIRE(runs <= max_runs_of_row(position + 1, window));
+  }
+  CHECK(max_runs_of_row(20'000, 1) == 1);
+  CHECK(max_runs_of_row(20'000, 2049) == 2);
+  CHECK(max_runs_of_row(20'000, 2050) == 3);
+  CHECK(max_runs_of_row(1000, 0) == 1);
+}
+
 TEST_CASE("cuda plan: no distribution of pairs over buckets makes more tiles than there is room") {
   const MobaAttentionPlan plan = plan_moba_attention(llama_8b(64, 3), size_t{1} << 30);
   // As uneven as it gets: one pair in every touched bucket but the last, which has the rest.

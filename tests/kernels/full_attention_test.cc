@@ -18,14 +18,6 @@ std::vector<float> run(Backend& backend, const KvShape& shape, const std::vector
   return run_full_attention(backend, batch, shape, window);
 }
 
-std::vector<std::string> backends_with_windows() {
-  std::vector<std::string> names;
-  for (const std::string& name : kernel_backends()) {
-    if (make_test_backend(name)->has_attention_windows()) names.push_back(name);
-  }
-  return names;
-}
-
 TEST_CASE("full_attention: agrees with the reference on ragged batches") {
   const auto name = GENERATE(from_range(kernel_backends()));
   const auto shape = GENERATE(from_range(attention_shapes()));
@@ -89,7 +81,7 @@ TEST_CASE(
     "full_attention: a window of one token gives its value back, a long one changes nothing") {
   const auto shape = GENERATE(from_range(attention_shapes()));
   CAPTURE(shape.block_size, shape.head_dim);
-  for (const std::string& name : backends_with_windows()) {
+  for (const std::string& name : kernel_backends()) {
     CAPTURE(name);
     const auto backend = make_test_backend(name);
     const Sequence sequence = random_sequence(shape, 2 * shape.block_size + 3, 46);
@@ -124,7 +116,7 @@ TEST_CASE("full_attention: windows agree with the reference, over several segmen
                                   {&sequence, 0, 80},
                                   {&sequence, 1649, 1650}};
   const auto expected = run(*reference, shape, pieces, 1, window);
-  for (const std::string& name : backends_with_windows()) {
+  for (const std::string& name : kernel_backends()) {
     CAPTURE(name);
     CHECK(difference(run(*make_test_backend(name), shape, pieces, 2, window), expected,
                      {.absolute = attention_tolerance(shape, pieces)}) == "");
@@ -141,7 +133,7 @@ TEST_CASE("full_attention: with a window, too, the same bits in any chunk and an
   const int64_t num_tokens = sequence.num_tokens,
                 first_row = num_tokens - (window < 1000 ? 170 : 60);
   const int64_t width = shape.num_heads * shape.head_dim;
-  for (const std::string& name : backends_with_windows()) {
+  for (const std::string& name : kernel_backends()) {
     if (name == "reference" && window > 1000) continue;  // one row at a time in any case
     CAPTURE(name);
     const auto backend = make_test_backend(name);
@@ -158,15 +150,31 @@ TEST_CASE("full_attention: with a window, too, the same bits in any chunk and an
   }
 }
 
-TEST_CASE("full_attention: a backend without windows refuses one, and all refuse a negative one") {
+TEST_CASE("full_attention: windows longer than a run of keys, and rows on both sides of an edge") {
+  KvShape shape;
+  shape.dtype = GENERATE(DType::kBF16, DType::kI8);
+  const int32_t window = GENERATE(2048, 2049, 2050, 3000);
+  CAPTURE(shape.dtype, window);
+  const Sequence sequence = random_sequence(shape, 4200, 51);
+  const std::vector<Piece> pieces{{&sequence, 4080, 4120},  // the last run begins at 4096
+                                  {&sequence, 2040, 2053},
+                                  {&sequence, 4094, 4095},
+                                  {&sequence, 4199, 4200}};
+  const auto expected = run(*make_test_backend("reference"), shape, pieces, 1, window);
+  for (const std::string& name : kernel_backends()) {
+    CAPTURE(name);
+    CHECK(difference(run(*make_test_backend(name), shape, pieces, 2, window), expected,
+                     {.absolute = attention_tolerance(shape, pieces)}) == "");
+  }
+}
+
+TEST_CASE("full_attention: a negative window is refused") {
   const KvShape shape;
   const Sequence sequence = random_sequence(shape, 9, 50);
   for (const std::string& name : kernel_backends()) {
     CAPTURE(name);
-    const auto backend = make_test_backend(name);
-    CHECK_THROWS_AS(run(*backend, shape, {{&sequence, 0, 9}}, 1, -1), ContractError);
-    if (backend->has_attention_windows()) continue;
-    CHECK_THROWS_AS(run(*backend, shape, {{&sequence, 0, 9}}, 1, 4), ContractError);
+    CHECK_THROWS_AS(run(*make_test_backend(name), shape, {{&sequence, 0, 9}}, 1, -1),
+                    ContractError);
   }
 }
 

@@ -29,7 +29,6 @@ class ForwardingBackend : public Backend {
                                             WeightFormat format) override {
     return inner_->pack_weight(parts, format);
   }
-  bool has_attention_windows() const override { return inner_->has_attention_windows(); }
   bool keeps_blocks() const override { return inner_->keeps_blocks(); }
   std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts) override {
     return inner_->pack_blocks(parts);

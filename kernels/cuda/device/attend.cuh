@@ -16,7 +16,8 @@
 // Prefill, chunked prefill and decode all come here with the same runs of keys, cut into the same
 // tiles from the run's first key on. A row's partial is one fixed sequence of operations, whatever
 // rows share its tile, and so the op's result is the same bit for bit. A tile of keys that is
-// wholly behind a row's limit changes nothing: its maximum stays, its weights are exact zeros.
+// wholly behind a row's limit, or before its window, changes nothing: its maximum stays, its
+// weights are exact zeros.
 //
 // Weights go to the tensor cores as two bf16 terms, high and low: one alone would round every
 // weight by up to 2^-9, and the same tokens as on the CPU could not be promised.
@@ -39,30 +40,70 @@ struct Attention {
 
 /// The rows of a tile, in shared memory.
 struct RowTable {
+  static constexpr bool kHasWindows = false;
   int64_t query_offset[kTileRows];  // elements
-  int32_t limit[kTileRows];         // keys of the run that the row sees; 0: no such row
+  int32_t limit[kTileRows];         // the row sees keys [0, limit) of the run; 0: no such row
   int32_t partial[kTileRows];
 };
 
+/// The same where a row sees keys [first, limit).
+struct WindowedRowTable : RowTable {
+  static constexpr bool kHasWindows = true;
+  int32_t first[kTileRows];
+};
+
 /// Shared memory of a block: the table, the queries, the tiles of keys and values.
-template <int kHeadDim, class Element>
+template <int kHeadDim, class Element, class Table = RowTable>
 struct AttendMemory {
   static constexpr size_t kQueryBytes = kTileRows * kTileStride<kHeadDim> * sizeof(BFloat16);
   static constexpr size_t kBytes =
-      sizeof(RowTable) + kQueryBytes + KvTiles<kHeadDim, Element>::kSharedBytes;
+      sizeof(Table) + kQueryBytes + KvTiles<kHeadDim, Element>::kSharedBytes;
 
   __device__ __forceinline__ AttendMemory() {
     unsigned char* memory = ptx::dynamic_shared_memory();
-    rows = reinterpret_cast<RowTable*>(memory);
-    query = reinterpret_cast<BFloat16*>(memory + sizeof(RowTable));
-    tiles = memory + sizeof(RowTable) + kQueryBytes;
+    rows = reinterpret_cast<Table*>(memory);
+    query = reinterpret_cast<BFloat16*>(memory + sizeof(Table));
+    tiles = memory + sizeof(Table) + kQueryBytes;
   }
 
-  RowTable* rows;
+  Table* rows;
   BFloat16* query;
   unsigned char* tiles;
 };
-static_assert(sizeof(RowTable) % 128 == 0, "tiles are loaded in pieces of 16 bytes");
+static_assert(sizeof(RowTable) % 128 == 0 && sizeof(WindowedRowTable) % 128 == 0,
+              "tiles are loaded in pieces of 16 bytes");
+
+/// What this thread's two rows, `row` of the table and the eighth behind it, see of the keys from
+/// one key of the run on.
+template <class Table>
+class SeenKeys {
+ public:
+  __device__ __forceinline__ SeenKeys(const Table& rows, int row)
+      : end_{rows.limit[row], rows.limit[row + 8]} {
+    if constexpr (Table::kHasWindows) {
+      first_[0] = rows.first[row];
+      first_[1] = rows.first[row + 8];
+    }
+  }
+  __device__ __forceinline__ bool has_rows() const { return end_[0] > 0 || end_[1] > 0; }
+  __device__ __forceinline__ bool has(int half, int key) const {
+    if constexpr (Table::kHasWindows) return key >= first_[half] && key < end_[half];
+    return key < end_[half];
+  }
+  /// The same, its keys counted from `key` on.
+  __device__ __forceinline__ SeenKeys from(int key) const {
+    SeenKeys seen = *this;
+    for (int half = 0; half < 2; ++half) {
+      seen.end_[half] -= key;
+      seen.first_[half] -= key;
+    }
+    return seen;
+  }
+
+ private:
+  int end_[2];
+  int first_[2] = {};  // of windows only
+};
 
 /// The running softmax of this thread's two rows (lane / 4 and + 8 of the warp's sixteen).
 template <int kHeadDim>
@@ -72,10 +113,9 @@ struct RunningSoftmax {
   float sum[2] = {};  // over this thread's columns; the four lanes of a row meet at the end
 };
 
-/// Scores become weights, and `softmax` ready for them. `limit`: keys of the tile that each of the
-/// two rows sees, at most.
-template <int kHeadDim, int kKeys, class Tiles>
-__device__ __forceinline__ void weigh(float (&scores)[kKeys / 8][4], const int (&limit)[2],
+/// Scores become weights, and `softmax` ready for them.
+template <int kHeadDim, int kKeys, class Tiles, class Seen>
+__device__ __forceinline__ void weigh(float (&scores)[kKeys / 8][4], const Seen& seen,
                                       const Tiles& tiles, RunningSoftmax<kHeadDim>& softmax) {
   const int column = 2 * (threadIdx.x % 4);
 #pragma unroll
@@ -87,7 +127,7 @@ __device__ __forceinline__ void weigh(float (&scores)[kKeys / 8][4], const int (
       for (int i = 0; i < 2; ++i) {
         float& score = scores[j][2 * half + i];
         const int key = column + 8 * j + i;
-        score = key < limit[half] ? score * tiles.key_factor(key) : -INFINITY;
+        score = seen.has(half, key) ? score * tiles.key_factor(key) : -INFINITY;
         largest = fmaxf(largest, score);
       }
     }
@@ -106,7 +146,7 @@ __device__ __forceinline__ void weigh(float (&scores)[kKeys / 8][4], const int (
         const int key = column + 8 * j + i;
         score = exp2f(score - reference);
         sum += score;
-        score = tiles.weight_of(score, key, key < limit[half]);
+        score = tiles.weight_of(score, key, seen.has(half, key));
       }
     }
     softmax.maximum[half] = maximum;
@@ -171,40 +211,41 @@ __device__ __forceinline__ void store_partials(const Attention& attention, const
   }
 }
 
-/// Attends the rows of memory.rows (filled, and a barrier behind) to keys [0, num_keys) of a run.
-/// `row_of(j)`: the number of key j's row (and of its value's) in the pool, or -1 for a key to be
-/// read as zeros. Ends with a barrier: shared memory may be used again.
-template <int kHeadDim, class Element, class RowOf>
+/// Attends the rows of memory.rows (filled, and a barrier behind) to keys [first_key, num_keys) of
+/// a run; nobody sees one before `first_key`. `row_of(j)`: the number of key j's row (and of its
+/// value's) in the pool, or -1 for a key to be read as zeros. Ends with a barrier: shared memory
+/// may be used again.
+template <int kHeadDim, class Element, class Table, class RowOf>
 __device__ __forceinline__ void attend(const Attention& attention,
-                                       const AttendMemory<kHeadDim, Element>& memory, int num_keys,
-                                       const RowOf& row_of) {
+                                       const AttendMemory<kHeadDim, Element, Table>& memory,
+                                       int first_key, int num_keys, const RowOf& row_of) {
   constexpr int kKeys = KvTileShape<kHeadDim>::kKeys;
   KvTiles<kHeadDim, Element> tiles(attention.pool, attention.scale_log2, memory.tiles);
-  const RowTable& rows = *memory.rows;
+  const Table& rows = *memory.rows;
   load_tile<kTileRows, kHeadDim>(memory.query, attention.head_dim, attention.is_query_aligned,
                                  attention.query, [&](int r) -> const BFloat16* {
                                    return rows.limit[r] > 0 ? attention.query + rows.query_offset[r]
                                                             : nullptr;
                                  });
-  tiles.begin(0, num_keys, row_of);
+  const int first_tile = first_key / kKeys;
+  tiles.begin_first(first_tile, num_keys, row_of);
   ptx::commit_copies();
 
   const int lane = threadIdx.x % kWarpSize, first_row = threadIdx.x / kWarpSize * 16;
-  const int limit[2] = {rows.limit[first_row + lane / 4], rows.limit[first_row + lane / 4 + 8]};
-  const bool has_rows = __ballot_sync(kAllLanes, limit[0] > 0 || limit[1] > 0) != 0;
+  const SeenKeys<Table> seen(rows, first_row + lane / 4);
+  const bool has_rows = __ballot_sync(kAllLanes, seen.has_rows()) != 0;
   RunningSoftmax<kHeadDim> softmax;
   const int num_tiles = (num_keys + kKeys - 1) / kKeys;
-  for (int tile = 0; tile < num_tiles; ++tile) {
+  for (int tile = first_tile; tile < num_tiles; ++tile) {
     if (tile + 1 < num_tiles) tiles.begin(tile + 1, num_keys, row_of);
     ptx::commit_copies();
     ptx::wait_copies<1>();
     tiles.complete(tile, num_keys, row_of);
     __syncthreads();
     if (has_rows) {
-      const int limit_here[2] = {limit[0] - tile * kKeys, limit[1] - tile * kKeys};
       float scores[kKeys / 8][4] = {};
       multiply_rows<kHeadDim, kKeys>(scores, memory.query, tiles.keys(tile));
-      weigh<kHeadDim, kKeys>(scores, limit_here, tiles, softmax);
+      weigh<kHeadDim, kKeys>(scores, seen.from(tile * kKeys), tiles, softmax);
       add_values<kHeadDim, kKeys>(scores, tiles.values(tile), softmax);
     }
     __syncthreads();
@@ -218,6 +259,15 @@ __device__ __forceinline__ int largest_limit(const RowTable& rows) {
   int largest = 0;
   for (int r = 0; r < kTileRows; ++r) largest = max(largest, rows.limit[r]);
   return largest;
+}
+
+/// The first key that one of the tile's rows sees. All threads get the same number.
+__device__ __forceinline__ int smallest_first(const WindowedRowTable& rows) {
+  int smallest = INT32_MAX;
+  for (int r = 0; r < kTileRows; ++r) {
+    if (rows.limit[r] > 0) smallest = min(smallest, rows.first[r]);
+  }
+  return smallest;
 }
 
 }  // namespace quire::cuda

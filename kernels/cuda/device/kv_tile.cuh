@@ -37,8 +37,9 @@ struct KvTileShape {
 
 /// The tiles of one run. In every method all threads of the block take part; `row_of(j)` is the
 /// number of key j's row in the pool, or -1 for a key to be read as zeros. `begin` starts to fetch
-/// a tile; after its copies were waited for, `complete` and a barrier, it may be read, up to the
-/// barrier before the next tile's `complete`.
+/// a tile (`begin_first` the first one, the others follow in order); after its copies were waited
+/// for, `complete` and a barrier, it may be read, up to the barrier before the next tile's
+/// `complete`.
 template <int kHeadDim, class Element>
 class KvTiles;
 
@@ -52,6 +53,10 @@ class KvTiles<kHeadDim, BFloat16> {
                                      unsigned char* memory)
       : pool_(pool), key_factor_(key_factor), tiles_(reinterpret_cast<BFloat16*>(memory)) {}
 
+  template <class RowOf>
+  __device__ __forceinline__ void begin_first(int tile, int num_keys, const RowOf& row_of) const {
+    begin(tile, num_keys, row_of);
+  }
   template <class RowOf>
   __device__ __forceinline__ void begin(int tile, int num_keys, const RowOf& row_of) const {
     load(const_cast<BFloat16*>(keys(tile)), pool_.k, tile, num_keys, row_of);
@@ -107,8 +112,12 @@ class KvTiles<kHeadDim, int8_t> {
         scales_(reinterpret_cast<float*>(rooms_ + 4 * kRoomBytes)) {}
 
   template <class RowOf>
+  __device__ __forceinline__ void begin_first(int tile, int num_keys, const RowOf& row_of) {
+    next_scale_ = load_scale(tile, num_keys, row_of);
+    begin(tile, num_keys, row_of);
+  }
+  template <class RowOf>
   __device__ __forceinline__ void begin(int tile, int num_keys, const RowOf& row_of) {
-    if (tile == 0) next_scale_ = load_scale(0, num_keys, row_of);
     if (!pool_.is_aligned) return;
     const auto fetch = [&](const CachedRows& from, unsigned char* room) {
       const auto* rows = static_cast<const int8_t*>(from.rows);
