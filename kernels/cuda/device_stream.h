@@ -36,7 +36,9 @@ class OpStream {
   /// is one piece for all of them.
   std::span<std::byte> scratch() const { return scratch_; }
 
-  void check_launch() const { check(cudaGetLastError(), op(), "kernel launch"); }
+  void check_launch() const {
+    check(cudaGetLastError(), op(), "kernel launch (of this op or one before)");
+  }
   void zero(void* device, size_t bytes) const {
     check(cudaMemsetAsync(device, 0, bytes, stream_), op(), "zeroing memory");
   }

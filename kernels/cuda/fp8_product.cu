@@ -39,7 +39,7 @@ __device__ __forceinline__ uint32_t widen_e4m3(uint32_t code, float scale) {
   return narrow(__uint_as_float(bits)).bits | (code & 0x80u) << 8;
 }
 
-struct Codes {
+struct alignas(8) Codes {
   uint32_t words[2];
 };
 

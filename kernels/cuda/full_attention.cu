@@ -45,6 +45,7 @@ __device__ void fill_rows(const FullCall& call, const PackedTile& tile, int64_t 
   const int64_t row = tile.span.first_row + packed / call.group_size;
   const int64_t head = kv_head * call.group_size + packed % call.group_size;
   rows.limit[i] = 0;
+  if constexpr (Table::kHasWindows) rows.first[i] = 0;
   if (row >= tile.span.end_row) return;
   const int64_t position = tile.span.first_position + packed / call.group_size;
   const int64_t begin = run * kFullRunTokens, first = first_seen(call, position);
@@ -78,14 +79,17 @@ __global__ void __launch_bounds__(kTileThreads, kAttendBlocksAtOnce)
   int first_key = 0;
   if constexpr (Table::kHasWindows) first_key = smallest_first(*memory.rows);
   const int32_t* table = call.batch.block_tables + tile.span.seq * call.batch.table_stride;
+  const auto run_begin = static_cast<uint32_t>(run * kFullRunTokens);
+  const auto block_size = static_cast<uint32_t>(call.block_size);
   attend(attention, memory, first_key, num_keys, [&](int key) -> int64_t {
-    const int64_t at = run * kFullRunTokens + key;
-    const int64_t id = table[at / call.block_size];
+    // 32 bits: division by a number that is not known before is slow, and of 64 bits far slower.
+    const uint32_t at = run_begin + static_cast<uint32_t>(key);
+    const int64_t id = table[at / block_size];
     if (id < 0 || id >= call.num_blocks) {
       report(call.faults, FaultKind::kBlock, id, call.num_blocks);
       return -1;
     }
-    return (id * call.num_kv_heads + kv_head) * call.block_size + at % call.block_size;
+    return (id * call.num_kv_heads + kv_head) * call.block_size + at % block_size;
   });
 }
 

@@ -18,6 +18,8 @@ constexpr uint32_t kAlignment = 16;  // bytes; buffers are, the library would as
 constexpr int kMaxAlgorithms = 8;
 // The algorithm is asked for with so many rows: a prefill chunk, where the time goes.
 constexpr int64_t kTypicalRows = 512;
+// Rows for which the library itself says whether an algorithm takes them; the trial covers fewer.
+constexpr int64_t kCheckedRows[] = {1, 16, 512, 2048, 8192, 32'768};
 
 void check(cublasStatus_t status, const char* op, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -70,9 +72,8 @@ struct Product {
 
 class LoadedLtProducts final : public LtProducts {
  public:
-  explicit LoadedLtProducts(std::unique_ptr<LtLibrary> lt) : lt_(std::move(lt)) {
-    check(lt_->create(&handle_), "matmul", "opening the library");
-  }
+  LoadedLtProducts(std::unique_ptr<LtLibrary> lt, cublasLtHandle_t handle)
+      : lt_(std::move(lt)), handle_(handle) {}
   LoadedLtProducts(const LoadedLtProducts&) = delete;
   LoadedLtProducts& operator=(const LoadedLtProducts&) = delete;
   ~LoadedLtProducts() override { lt_->destroy(handle_); }
@@ -87,7 +88,8 @@ class LoadedLtProducts final : public LtProducts {
                                        const TensorView& out) {
           return try_multiply(algorithm, a, weight, out, stream) == CUBLAS_STATUS_SUCCESS;
         };
-        if (rows_are_independent(n, k, stream, multiply_with)) {
+        if (takes_any_rows(algorithm, n, k, stream) &&
+            rows_are_independent(n, k, stream, multiply_with)) {
           chosen = algorithm;
           break;
         }
@@ -95,6 +97,19 @@ class LoadedLtProducts final : public LtProducts {
     }
     algorithms_[{n, k}] = chosen;
     return chosen.has_value();
+  }
+
+  std::string description() const override {
+    std::string refused;
+    size_t num_accepted = 0;
+    for (const auto& [shape, algorithm] : algorithms_) {
+      num_accepted += algorithm.has_value();
+      if (algorithm) continue;
+      refused += (refused.empty() ? "; not " : ", ") + std::to_string(shape.first) + " x " +
+                 std::to_string(shape.second);
+    }
+    return std::to_string(num_accepted) + " of " + std::to_string(algorithms_.size()) +
+           " shapes of weights" + refused;
   }
 
   void multiply(const ConstTensorView& a, const ConstTensorView& weight, const TensorView& out,
@@ -131,6 +146,7 @@ class LoadedLtProducts final : public LtProducts {
     std::vector<cublasLtMatmulAlgo_t> algorithms;
     if (status != CUBLAS_STATUS_SUCCESS) return algorithms;  // a shape it does not know
     for (int i = 0; i < num_results; ++i) {
+      if (results[static_cast<size_t>(i)].state != CUBLAS_STATUS_SUCCESS) continue;
       const cublasLtMatmulAlgo_t& algorithm = results[static_cast<size_t>(i)].algo;
       int32_t num_splits = 1;
       size_t written = 0;
@@ -139,6 +155,20 @@ class LoadedLtProducts final : public LtProducts {
       if (got == CUBLAS_STATUS_SUCCESS && num_splits <= 1) algorithms.push_back(algorithm);
     }
     return algorithms;
+  }
+
+  /// Whether an algorithm, chosen for some number of rows, is one for others, too, with this much
+  /// workspace.
+  bool takes_any_rows(const cublasLtMatmulAlgo_t& algorithm, int64_t n, int64_t k,
+                      const OpStream& stream) {
+    return std::ranges::all_of(kCheckedRows, [&](int64_t num_rows) {
+      const Product product(*lt_, num_rows, n, k, k, n);
+      cublasLtMatmulHeuristicResult_t result{};
+      return lt_->algo_check(handle_, product.desc.get(), product.weight.get(), product.a.get(),
+                             product.out.get(), product.out.get(), &algorithm,
+                             &result) == CUBLAS_STATUS_SUCCESS &&
+             result.workspaceSize <= workspace_bytes(stream);
+    });
   }
 
   cublasStatus_t try_multiply(const cublasLtMatmulAlgo_t& algorithm, const ConstTensorView& a,
@@ -154,7 +184,7 @@ class LoadedLtProducts final : public LtProducts {
   }
 
   std::unique_ptr<LtLibrary> lt_;
-  cublasLtHandle_t handle_ = nullptr;
+  cublasLtHandle_t handle_;
   // By (n, k); none where no algorithm passed the trial.
   std::map<std::pair<int64_t, int64_t>, std::optional<cublasLtMatmulAlgo_t>> algorithms_;
 };
@@ -163,8 +193,9 @@ class LoadedLtProducts final : public LtProducts {
 
 std::unique_ptr<LtProducts> LtProducts::open() {
   auto lt = LtLibrary::open();
-  if (lt == nullptr) return nullptr;
-  return std::make_unique<LoadedLtProducts>(std::move(lt));
+  cublasLtHandle_t handle = nullptr;
+  if (lt == nullptr || lt->create(&handle) != CUBLAS_STATUS_SUCCESS) return nullptr;
+  return std::make_unique<LoadedLtProducts>(std::move(lt), handle);
 }
 
 }  // namespace quire::cuda

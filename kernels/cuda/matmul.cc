@@ -137,8 +137,11 @@ void run_int8(const MatmulParams& params, const Int8Weight& weight, const OpStre
   }
 }
 
-bool is_aligned(const ConstTensorView& a) {
-  return a.stride[0] % 8 == 0 && reinterpret_cast<uintptr_t>(a.data) % 16 == 0;
+/// Rows that begin at multiples of 16 bytes.
+template <class View>
+bool is_aligned(const View& rows) {
+  return rows.stride[0] * element_bytes(rows.dtype) % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(rows.data) % 16 == 0;
 }
 
 /// The same rows, aligned, in scratch memory: the library's algorithm was chosen for such.
@@ -160,7 +163,8 @@ ConstTensorView aligned_copy(const ConstTensorView& a, const OpStream& stream, s
 MatmulEngine::MatmulEngine(DeviceStream& device) : device_(device), lt_(LtProducts::open()) {}
 
 std::string MatmulEngine::description() const {
-  return lt_ == nullptr ? "own products (cuBLASLt is not installed)" : "cuBLASLt";
+  return lt_ == nullptr ? "own products (cuBLASLt is not installed)"
+                        : "cuBLASLt (" + lt_->description() + ")";
 }
 
 std::unique_ptr<PackedWeight> MatmulEngine::pack(std::span<const ConstTensorView> parts,
@@ -238,6 +242,8 @@ void MatmulEngine::run(const MatmulParams& params) {
   const ConstTensorView a = is_aligned(params.a)
                                 ? params.a
                                 : aligned_copy(params.a, stream, LtProducts::kMaxWorkspaceBytes);
+  QUIRE_CHECK(is_aligned(params.out))
+      << "matmul: rows of the result begin at multiples of 16 bytes";
   lt_->multiply(a, weight.view(), params.out, stream);
 }
 

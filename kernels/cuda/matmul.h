@@ -19,7 +19,7 @@ class MatmulEngine {
  public:
   explicit MatmulEngine(DeviceStream& device);
 
-  /// "cuBLASLt" or "own products".
+  /// "cuBLASLt (4 of 4 shapes of weights)" or "own products"; of the weights packed so far.
   std::string description() const;
   std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts, WeightFormat format);
   /// Null if a scale is none of is_fp8_scale's, or scales change within a step of the products.

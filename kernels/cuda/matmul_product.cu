@@ -6,11 +6,11 @@
 namespace quire::cuda {
 namespace {
 
-constexpr int kOutColumns = 64;
 constexpr int kDepth = 64;        // of k at a time
 constexpr int kBlocksAtOnce = 4;  // of a multiprocessor; as many registers as this leaves
-constexpr size_t kBf16SharedBytes =
-    2 * (kTileRows + kOutColumns) * kTileStride<kDepth> * sizeof(BFloat16);
+// Few rows do not fill a device with wide tiles of columns: their weight is read by more blocks.
+constexpr int kManyColumns = 64, kFewColumns = 16;
+constexpr int64_t kFewRows = kTileRows;
 
 struct Product {
   const void* a;       // [m, k], rows a_stride apart
@@ -20,8 +20,10 @@ struct Product {
   bool is_aligned;
 };
 
-/// One 64 x 64 tile of the result per block; k in steps of 64, the next step's rows under way while
-/// this one is multiplied.
+/// One tile of 64 rows and `kOutColumns` columns of the result per block; k in steps of 64, the
+/// next step's rows under way while this one is multiplied. A sum is one chain over k, whatever the
+/// width.
+template <int kOutColumns>
 __global__ void __launch_bounds__(kTileThreads, kBlocksAtOnce) bf16_product_kernel(Product p) {
   auto* shared = reinterpret_cast<BFloat16*>(ptx::dynamic_shared_memory());
   BFloat16* const a_tiles = shared;
@@ -98,6 +100,15 @@ unsigned tiles_of(int64_t extent, int64_t tile) {
   return static_cast<unsigned>((extent + tile - 1) / tile);
 }
 
+template <int kOutColumns>
+void launch_bf16(const Product& p, const OpStream& stream) {
+  constexpr size_t kSharedBytes =
+      2 * (kTileRows + kOutColumns) * kTileStride<kDepth> * sizeof(BFloat16);
+  launch(stream, bf16_product_kernel<kOutColumns>,
+         dim3{tiles_of(p.n, kOutColumns), tiles_of(p.m, kTileRows), 1}, dim3{kTileThreads, 1, 1},
+         kSharedBytes, p);
+}
+
 // The grid's y and z axes end at 65,535 blocks; x does not.
 constexpr int64_t kMaxRowsPerLaunch = 65'535 * kF32Tile;
 
@@ -117,8 +128,8 @@ void product(const ConstTensorView& a, const ConstTensorView& weight, const Tens
   }
   p.is_aligned = p.k % 8 == 0 && p.a_stride % 8 == 0 && is_16_byte_aligned(a.data) &&
                  is_16_byte_aligned(weight.data);
-  launch(stream, bf16_product_kernel, dim3{tiles_of(p.n, kOutColumns), tiles_of(p.m, kTileRows), 1},
-         dim3{kTileThreads, 1, 1}, kBf16SharedBytes, p);
+  if (p.m <= kFewRows) return launch_bf16<kFewColumns>(p, stream);
+  launch_bf16<kManyColumns>(p, stream);
 }
 
 }  // namespace quire::cuda

@@ -8,6 +8,8 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int64_t kMostRows = 640;
+// Rows repeat after so many: a number that shares no factor with the sizes of tiles.
+constexpr int64_t kPeriod = 101;
 // Around the sizes of tiles that libraries cut rows into, and what decode steps have.
 constexpr int64_t kRowCounts[] = {1,  2,  3,  5,   8,   9,   16,  17,  31,  32,  33,
                                   48, 64, 65, 100, 127, 128, 129, 256, 257, 384, 512};
@@ -28,12 +30,12 @@ class TrialMemory {
   void* data_ = nullptr;
 };
 
-/// Values in [-2, 2) with all of bf16's fraction bits in use, so that sums round. A hash of the
-/// place (Knuth's multiplicative one, mixed twice).
-__global__ void fill_kernel(BFloat16* values, int64_t count, uint32_t seed) {
+/// Values in [-2, 2) with all of bf16's fraction bits in use, so that sums round; they repeat after
+/// `period`. A hash of the place (Knuth's multiplicative one, mixed twice).
+__global__ void fill_kernel(BFloat16* values, int64_t count, int64_t period, uint32_t seed) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
-  uint32_t bits = (static_cast<uint32_t>(i) + seed) * 2654435761u;
+  uint32_t bits = (static_cast<uint32_t>(i % period) + seed) * 2654435761u;
   bits = (bits ^ (bits >> 15)) * 2246822519u;
   bits ^= bits >> 13;
   values[i] = narrow(static_cast<float>(static_cast<int32_t>(bits)) * 0x1p-30f);
@@ -64,18 +66,23 @@ bool rows_are_independent(int64_t n, int64_t k, const OpStream& stream,
   };
   const ConstTensorView weights = make_view(static_cast<const BFloat16*>(weight.data()), {n, k});
   launch(stream, fill_kernel, grid_of(kMostRows * k), threads, 0, static_cast<BFloat16*>(a.data()),
-         kMostRows * k, 1u);
+         kMostRows * k, kPeriod * k, 1u);
   launch(stream, fill_kernel, grid_of(n * k), threads, 0, static_cast<BFloat16*>(weight.data()),
-         n * k, 2u);
+         n * k, n * k, 2u);
   stream.zero(counter.data(), sizeof(int));
   const TensorView expected = make_view(static_cast<float*>(many.data()), {kMostRows, n});
   if (!multiply(rows_of_a(kMostRows), weights, expected)) return false;
+  const auto compare = [&](const void* actual, const void* wanted, int64_t num_rows) {
+    launch(stream, compare_kernel, grid_of(num_rows * n), threads, 0,
+           static_cast<const uint32_t*>(actual), static_cast<const uint32_t*>(wanted), num_rows * n,
+           static_cast<int*>(counter.data()));
+  };
+  // A row is the one that stands a period before it, in another place of another tile.
+  compare(static_cast<const float*>(many.data()) + kPeriod * n, many.data(), kMostRows - kPeriod);
   for (const int64_t count : kRowCounts) {
     const TensorView actual = make_view(static_cast<float*>(few.data()), {count, n});
     if (!multiply(rows_of_a(count), weights, actual)) return false;
-    launch(stream, compare_kernel, grid_of(count * n), threads, 0,
-           static_cast<const uint32_t*>(few.data()), static_cast<const uint32_t*>(many.data()),
-           count * n, static_cast<int*>(counter.data()));
+    compare(few.data(), many.data(), count);
   }
   int num_different = 0;
   check(cudaMemcpyAsync(&num_different, counter.data(), sizeof num_different,

@@ -29,11 +29,12 @@ class Graph {
 
 StepGraphs::~StepGraphs() {
   if (is_collecting_) abandon();
-  for (const Executable& executable : executables_) cudaGraphExecDestroy(executable.handle);
+  drop_executables();
 }
 
 void StepGraphs::begin() {
   QUIRE_CHECK(!is_collecting_) << "a decode step within another";
+  if (is_given_up_) return;
   // Of this thread's calls: another thread may read a device's memory at any time.
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), kOp,
         "beginning to capture");
@@ -41,6 +42,7 @@ void StepGraphs::begin() {
 }
 
 void StepGraphs::launch() {
+  if (is_given_up_) return;
   QUIRE_CHECK(is_collecting_) << "no decode step was begun";
   is_collecting_ = false;  // whatever EndCapture says, it ends the capture
   Graph graph;
@@ -65,19 +67,32 @@ size_t StepGraphs::fit(cudaGraph_t graph) {
   for (size_t i = executables_.size(); i-- > 0;) {
     if (executables_[i].num_nodes != num_nodes) continue;
     cudaGraphExecUpdateResultInfo info{};
-    const cudaError_t error = cudaGraphExecUpdate(executables_[i].handle, graph, &info);
-    if (error == cudaSuccess) return i;
-    if (error != cudaErrorGraphExecUpdateFailure) check(error, kOp, "updating its graph");
+    if (cudaGraphExecUpdate(executables_[i].handle, graph, &info) == cudaSuccess) return i;
     cudaGetLastError();  // as many nodes, but others
   }
-  Executable made{nullptr, num_nodes};
-  check(cudaGraphInstantiate(&made.handle, graph, 0), kOp, "making its graph executable");
+  const Executable made{make_executable(graph), num_nodes};
   if (executables_.size() == kMaxExecutables) {
     cudaGraphExecDestroy(executables_.front().handle);
     executables_.erase(executables_.begin());
   }
   executables_.push_back(made);
   return executables_.size() - 1;
+}
+
+cudaGraphExec_t StepGraphs::make_executable(cudaGraph_t graph) {
+  cudaGraphExec_t made = nullptr;
+  if (cudaGraphInstantiate(&made, graph, 0) == cudaSuccess) return made;
+  cudaGetLastError();
+  drop_executables();  // their memory may be what is missing
+  const cudaError_t error = cudaGraphInstantiate(&made, graph, 0);
+  is_given_up_ = error != cudaSuccess;
+  check(error, kOp, "making its graph executable");
+  return made;
+}
+
+void StepGraphs::drop_executables() noexcept {
+  for (const Executable& executable : executables_) cudaGraphExecDestroy(executable.handle);
+  executables_.clear();
 }
 
 }  // namespace quire::cuda

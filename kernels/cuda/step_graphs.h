@@ -17,6 +17,9 @@ namespace quire::cuda {
 /// making another. Steps that differ (one seals a block, another needs an op's second pass) have
 /// executables of their own, a few of which are kept.
 ///
+/// Where no executable can be made, most often for want of memory, the step fails and every later
+/// one runs op by op.
+///
 /// One stream's; engine thread only.
 class StepGraphs {
  public:
@@ -31,6 +34,7 @@ class StepGraphs {
   /// before launch() or abandon(). Throws DeviceError, and then nothing is collected.
   void begin();
   /// Enqueues what was collected, as one. Throws DeviceError, and then nothing of it was enqueued.
+  /// Does nothing after a begin() that collected nothing.
   void launch();
   /// Forgets what was collected.
   void abandon() noexcept;
@@ -43,9 +47,12 @@ class StepGraphs {
 
   /// The index of an executable that took the arguments of `graph`, or of a new one.
   size_t fit(cudaGraph_t graph);
+  cudaGraphExec_t make_executable(cudaGraph_t graph);
+  void drop_executables() noexcept;
 
   cudaStream_t stream_;
   bool is_collecting_ = false;
+  bool is_given_up_ = false;
   std::vector<Executable> executables_;  // the one used last comes last
 };
 

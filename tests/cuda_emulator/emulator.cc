@@ -32,6 +32,8 @@ struct Copy {
   size_t num_bytes, num_zero_bytes;
 };
 
+bool copies_land_at_once = false;
+
 /// The copies that a thread has begun, in order.
 class CopyQueue {
  public:
@@ -39,24 +41,28 @@ class CopyQueue {
     copies_.clear();
     group_ends_.clear();
   }
-  void add(const Copy& copy) { copies_.push_back(copy); }
+  void add(const Copy& copy) {
+    if (copies_land_at_once) perform(copy);
+    copies_.push_back(copy);
+  }
   void commit() { group_ends_.push_back(copies_.size()); }
   /// Does all groups but the last `num_pending` ones.
   void wait(size_t num_pending) {
     if (group_ends_.size() <= num_pending) return;
     const auto last = group_ends_.end() - static_cast<std::ptrdiff_t>(num_pending) - 1;
     const size_t end = *last;
-    for (size_t i = 0; i < end; ++i) {
-      const Copy& copy = copies_[i];
-      if (copy.num_bytes > 0) std::memcpy(copy.target, copy.source, copy.num_bytes);
-      std::memset(static_cast<char*>(copy.target) + copy.num_bytes, 0, copy.num_zero_bytes);
-    }
+    for (size_t i = 0; i < end && !copies_land_at_once; ++i) perform(copies_[i]);
     copies_.erase(copies_.begin(), copies_.begin() + static_cast<std::ptrdiff_t>(end));
     group_ends_.erase(group_ends_.begin(), last + 1);
     for (size_t& group_end : group_ends_) group_end -= end;
   }
 
  private:
+  static void perform(const Copy& copy) {
+    if (copy.num_bytes > 0) std::memcpy(copy.target, copy.source, copy.num_bytes);
+    std::memset(static_cast<char*>(copy.target) + copy.num_bytes, 0, copy.num_zero_bytes);
+  }
+
   std::vector<Copy> copies_;
   std::vector<size_t> group_ends_;
 };
@@ -293,6 +299,8 @@ void require_alignment(const void* address, const char* instruction) {
 void queue_copy(void* target, const void* source, size_t num_bytes, size_t num_zero_bytes) {
   current.running->copies.add({target, source, num_bytes, num_zero_bytes});
 }
+
+void land_copies_at_once(bool at_once) { copies_land_at_once = at_once; }
 
 void commit_copies() { current.running->copies.commit(); }
 

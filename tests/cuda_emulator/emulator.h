@@ -16,7 +16,8 @@
 //     and so do the blocks of a grid, one after another. A kernel whose result depends on it lacks
 //     a barrier: what racecheck finds.
 //   - shared memory starts as NaN, a write behind its end ends the process as a misaligned address
-//     does, and cp.async copies when it is waited for, not before.
+//     does, and cp.async copies when it is waited for, not before
+//     (or at once: land_copies_at_once).
 //
 // What it cannot find: errors in the few lines of PTX that it replaces (device/ptx.cuh), limits of
 // registers, and whatever the memory model allows beyond reordering at meeting points.
@@ -84,7 +85,8 @@ void warp_collective(const Site& site, void* data, WarpOperation perform);
 /// Ends the process unless the address is a multiple of 16, which the instruction asks for.
 void require_alignment(const void* address, const char* instruction);
 
-/// cp.async: queued, committed as a group, done when waited for.
+/// cp.async: queued, committed as a group, done when waited for; or, as a device may, when queued.
+void land_copies_at_once(bool at_once);
 void queue_copy(void* target, const void* source, size_t num_bytes, size_t num_zero_bytes);
 void commit_copies();
 void wait_copies(int num_pending_groups);

@@ -126,8 +126,8 @@ TEST_CASE("Decode steps are launched as graphs, and give the tokens of ops one b
 }
 
 TEST_CASE("A graph that fails fails its step's request, and the next request is answered") {
-  const std::string function = GENERATE("cudaStreamBeginCapture", "cudaStreamEndCapture",
-                                        "cudaGraphInstantiate", "cudaGraphLaunch");
+  const std::string function =
+      GENERATE("cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphLaunch");
   CAPTURE(function);
   const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19}, other{6, 1, 17, 12, 12};
   CudaRig rig, fresh;
@@ -143,6 +143,39 @@ TEST_CASE("A graph that fails fails its step's request, and the next request is 
   check_finished_once(*again, FinishReason::kLength, StatusCode::kOk);
   CHECK(again->tokens() == expected->tokens());
   CHECK(next->tokens() == expected_next->tokens());
+  CHECK(rig.engine->is_healthy());
+}
+
+TEST_CASE("An executable that takes no update, or is made at the second try, launches the step") {
+  const std::string function = GENERATE("cudaGraphExecUpdate", "cudaGraphInstantiate");
+  CAPTURE(function);
+  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19};
+  CudaRig rig, fresh;
+  const auto first = rig.submit(prompt), expected = fresh.submit(prompt);
+  while (first->tokens().empty()) rig.engine->step();
+  emulator::fail_next(function.c_str());
+  rig.run_until_idle();
+  fresh.run_until_idle();
+  check_finished_once(*first, FinishReason::kLength, StatusCode::kOk);
+  CHECK(first->tokens() == expected->tokens());
+}
+
+TEST_CASE("Where no graph can be made executable, a step fails and later ones run op by op") {
+  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19};
+  CudaRig rig, one_by_one(false);
+  const auto unlucky = rig.submit(prompt);
+  while (unlucky->tokens().empty()) rig.engine->step();
+  emulator::fail_next("cudaGraphInstantiate");
+  emulator::fail_next("cudaGraphInstantiate");
+  rig.run_until_idle();
+  check_finished_once(*unlucky, FinishReason::kError, StatusCode::kInternal);
+  const emulator::GraphCounts before = emulator::graph_counts();
+  const auto again = rig.submit(prompt), expected = one_by_one.submit(prompt);
+  rig.run_until_idle();
+  one_by_one.run_until_idle();
+  check_finished_once(*again, FinishReason::kLength, StatusCode::kOk);
+  CHECK(again->tokens() == expected->tokens());
+  CHECK(emulator::graph_counts().launched == before.launched);
   CHECK(rig.engine->is_healthy());
 }
 

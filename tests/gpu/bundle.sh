@@ -9,6 +9,7 @@ bundle=${1:-build/gpu-bundle}
 build=build/gpu
 targets=(quire_kernels_tests quire_models_tests quire-bench)
 
+mkdir -p build
 # Tests look for their data below the folder they are started in.
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DQUIRE_WERROR=ON -DQUIRE_CUDA=ON \
   -DQUIRE_SERVER=OFF -DQUIRE_TEST_SOURCE_DIR=. -DQUIRE_BUNDLED_MODEL=models/quire-6m \

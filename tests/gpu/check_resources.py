@@ -22,14 +22,20 @@ REGISTERS = re.compile(r"Used (\d+) registers")
 
 
 def parse(report):
-    """{arch: {mangled kernel: {registers, stack_bytes, spill_bytes}}} of ptxas -v's output."""
+    """{arch: {mangled kernel: {registers, stack_bytes, spill_bytes}}} of ptxas -v's output.
+
+    A kernel's frame is the largest of its own and those of the functions that it calls, which ptxas
+    tells one after the other.
+    """
     found, entry = {}, None
     for line in report.splitlines():
         if match := ENTRY.search(line):
             entry = found.setdefault(match.group(2), {}).setdefault(match.group(1), {})
         elif entry is not None and (match := FRAME.search(line)):
-            entry["stack_bytes"] = int(match.group(1))
-            entry["spill_bytes"] = int(match.group(2)) + int(match.group(3))
+            stack = int(match.group(1))
+            spills = int(match.group(2)) + int(match.group(3))
+            entry["stack_bytes"] = max(stack, entry.get("stack_bytes", 0))
+            entry["spill_bytes"] = max(spills, entry.get("spill_bytes", 0))
         elif entry is not None and (match := REGISTERS.search(line)):
             entry["registers"] = int(match.group(1))
     return found

@@ -23,13 +23,16 @@ def main():
         part, status, seconds = line.split()
         entry = {"name": part, "ok": status == "0", "seconds": int(seconds)}
         log = (results / f"{part}.log").read_text(errors="replace")
+        messages = (results / f"{part}.err").read_text(errors="replace")
         if part.startswith(("prefill-", "decode-", "peers")):
             try:
                 entry["bench"] = json.loads(log)
-            except ValueError:
-                entry["output"] = log[-2000:]
+            except ValueError:  # a part whose result nobody can read has not succeeded
+                entry |= {"ok": False, "output": log[-2000:]}
         else:
             entry["output"] = "\n".join(log.strip().splitlines()[-3:])
+        if not entry["ok"]:
+            entry["messages"] = messages[-2000:]
         report["parts"].append(entry)
     target = results / "report.json"
     target.write_text(json.dumps(report, indent=1) + "\n")

@@ -64,7 +64,11 @@ Results run_all(Backend& backend, DType dtype) {
   const std::vector<Piece> pieces{{&first, 20, 90, 4}, {&second, 32, 33, 3}, {&second, 0, 9, 2}};
   Results results;
   results.moba = run_moba(backend, shape, pieces, 5, 5);
-  results.full = run_full_attention(backend, HostileBatch(backend, shape, pieces, 6), shape);
+  for (const int32_t window : {0, 30}) {
+    const auto out =
+        run_full_attention(backend, HostileBatch(backend, shape, pieces, 6), shape, window);
+    results.full.insert(results.full.end(), out.begin(), out.end());
+  }
   results.products = run_products(backend);
   results.tokens = run_sample(backend);
   return results;
@@ -96,6 +100,15 @@ TEST_CASE("cuda: no result depends on the order in which threads run between bar
     check_equal(run_all(*make_cuda_backend(0, {}), dtype), expected);
   }
   emulator::set_schedule(emulator::Schedule::kForward);
+}
+
+TEST_CASE("cuda: no result depends on when copies land before they are waited for") {
+  const DType dtype = GENERATE(DType::kBF16, DType::kI8);
+  const Results expected = run_all(*make_cuda_backend(0, {}), dtype);
+  emulator::land_copies_at_once(true);
+  const Results early = run_all(*make_cuda_backend(0, {}), dtype);
+  emulator::land_copies_at_once(false);
+  check_equal(early, expected);
 }
 
 TEST_CASE("cuda: every width of head that kernels are compiled for, copied whole and by elements") {

@@ -82,12 +82,13 @@ std::vector<std::string> backends_with_fp8() {
 TEST_CASE("matmul: weights in FP8 give the bits of the bf16 weight with their numbers") {
   const auto name = GENERATE(from_range(backends_with_fp8()));
   if (name.empty()) return;
+  // Widths and heights that no library multiplies: its sums have an order of their own.
   // One scale for all, for each row, for tiles that are cut at the end; rows and columns that end
   // within a tile of the kernel, within 16 bytes, and with them.
   const auto [n, k, tile_rows, tile_columns] =
       GENERATE(table<int64_t, int64_t, int64_t, int64_t>({{1, 1, 1, 1},
                                                           {70, 70, 70, 70},
-                                                          {64, 64, 1, 64},
+                                                          {60, 64, 1, 64},
                                                           {33, 200, 1, 200},
                                                           {130, 300, 128, 128},
                                                           {100, 192, 64, 64}}));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <random>
 
 #include "kernels/backend_registry.h"
@@ -140,7 +141,12 @@ std::vector<std::vector<float>> ModelDriver::step(const std::vector<Piece>& piec
   input.logit_rows = upload(*backend_, arrays.logit_rows, buffers);
 
   workspace_.reset();
+  const bool is_decode = std::ranges::all_of(
+      pieces, [](const Piece& piece) { return piece.tokens.size() == 1 && piece.wants_logits; });
+  std::optional<DecodeStep> step;  // as the engine's runner has it
+  if (is_decode) step.emplace(*backend_);
   const TensorView logits = model_->forward(input, layers_, workspace_);
+  if (step) step->end();
   QUIRE_CHECK(logits.shape[0] == static_cast<int64_t>(arrays.logit_rows.size()))
       << logits.shape[0] << " rows of logits";
   std::vector<std::vector<float>> rows;

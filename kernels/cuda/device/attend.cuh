@@ -17,7 +17,7 @@
 // tiles from the run's first key on. A row's partial is one fixed sequence of operations, whatever
 // rows share its tile, and so the op's result is the same bit for bit. A tile of keys that is
 // wholly behind a row's limit, or before its window, changes nothing: its maximum stays, its
-// weights are exact zeros.
+// weights are exact zeros. So a warp leaves out the tiles of which none of its rows sees a key.
 //
 // Weights go to the tensor cores as two bf16 terms, high and low: one alone would round every
 // weight by up to 2^-9, and the same tokens as on the CPU could not be promised.
@@ -86,6 +86,10 @@ class SeenKeys {
     }
   }
   __device__ __forceinline__ bool has_rows() const { return end_[0] > 0 || end_[1] > 0; }
+  /// Whether one of the next `num_keys` keys is seen.
+  __device__ __forceinline__ bool has_any(int num_keys) const {
+    return (end_[0] > 0 && first_[0] < num_keys) || (end_[1] > 0 && first_[1] < num_keys);
+  }
   __device__ __forceinline__ bool has(int half, int key) const {
     if constexpr (Table::kHasWindows) return key >= first_[half] && key < end_[half];
     return key < end_[half];
@@ -242,10 +246,11 @@ __device__ __forceinline__ void attend(const Attention& attention,
     ptx::wait_copies<1>();
     tiles.complete(tile, num_keys, row_of);
     __syncthreads();
-    if (has_rows) {
+    const SeenKeys<Table> here = seen.from(tile * kKeys);
+    if (__ballot_sync(kAllLanes, here.has_any(kKeys)) != 0) {
       float scores[kKeys / 8][4] = {};
       multiply_rows<kHeadDim, kKeys>(scores, memory.query, tiles.keys(tile));
-      weigh<kHeadDim, kKeys>(scores, seen.from(tile * kKeys), tiles, softmax);
+      weigh<kHeadDim, kKeys>(scores, here, tiles, softmax);
       add_values<kHeadDim, kKeys>(scores, tiles.values(tile), softmax);
     }
     __syncthreads();

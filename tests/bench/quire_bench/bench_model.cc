@@ -30,8 +30,7 @@ MobaConfig chosen_moba(const ModelConfig& config, const BenchOptions& options) {
   return moba;
 }
 
-void require_memory(int64_t num_bytes, const std::string& what) {
-  const uint64_t available = available_memory_bytes();
+void require_memory(uint64_t available, int64_t num_bytes, const std::string& what) {
   if (available == 0 || static_cast<uint64_t>(num_bytes) <= available) return;
   throw std::runtime_error(what + " needs " + std::to_string(num_bytes >> 20) + " MiB, " +
                            std::to_string(available >> 20) + " MiB are available");
@@ -42,7 +41,7 @@ void require_memory(int64_t num_bytes, const std::string& what) {
 std::unique_ptr<Model> load_random_model(const ModelConfig& config, const MobaConfig& moba,
                                          const BenchOptions& options, Backend& backend) {
   const int64_t num_bytes = random_model_bytes(config);
-  require_memory(num_bytes, "the model");
+  require_memory(available_memory_bytes(), num_bytes, "the model");
   const test::TemporaryFolder folder;
   const auto space = std::filesystem::space(folder.path());
   if (space.available < static_cast<uint64_t>(num_bytes)) {
@@ -91,12 +90,17 @@ int64_t BenchModel::blocks_of(int64_t num_tokens) const {
   return ((num_tokens + moba_.block_size - 1) / moba_.block_size + unit - 1) / unit * unit;
 }
 
+uint64_t BenchModel::available_cache_bytes() const {
+  const DeviceMemory device = backend_.device_memory();
+  return device.total_bytes > 0 ? device.free_bytes : available_memory_bytes();
+}
+
 int64_t BenchModel::cache_bytes(int64_t num_sequences, int64_t num_tokens) const {
   return num_sequences * blocks_of(num_tokens) * KvStorage::bytes_per_block(storage_shape(1));
 }
 
 void BenchModel::make_cache(int64_t num_bytes, const StepLimits& limits) {
-  require_memory(num_bytes, "the KV cache");
+  require_memory(available_cache_bytes(), num_bytes, "the KV cache");
   const int64_t block_bytes = KvStorage::bytes_per_block(storage_shape(1));
   storage_ = std::make_unique<KvStorage>(
       backend_, storage_shape((num_bytes + block_bytes - 1) / block_bytes));

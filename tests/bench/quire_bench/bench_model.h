@@ -33,6 +33,8 @@ class BenchModel {
 
   /// Memory of a cache for `num_sequences` of `num_tokens` each.
   int64_t cache_bytes(int64_t num_sequences, int64_t num_tokens) const;
+  /// Free memory where the cache will lie, the device's or the machine's; 0 if nobody knows.
+  uint64_t available_cache_bytes() const;
 
   /// Makes the cache, once, with at least so many bytes: random keys and values everywhere,
   /// centroids sealed. Steps may hold `limits`.

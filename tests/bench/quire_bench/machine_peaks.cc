@@ -18,6 +18,9 @@ namespace {
 constexpr double kLoopSeconds = 0.4;
 constexpr int kMinRounds = 5;
 constexpr int64_t kRows = 512, kWidth = 2048;
+// Of a device of its own: products that fill it, and several before anybody waits for it.
+constexpr int64_t kDeviceRows = 8192, kDeviceWidth = 4096;
+constexpr int kProductsAtOnce = 8;
 constexpr int64_t kSweepBytes = int64_t{512} << 20;
 
 /// The shortest of several runs of `action`, in seconds.
@@ -35,25 +38,40 @@ double best_seconds(const Action& action) {
   return best;
 }
 
+/// [rows, width] times [width, width].
+struct ProductSize {
+  int64_t rows, width;
+  int repetitions;  // between two waits
+};
+
+ProductSize product_size(const Backend& backend) {
+  const bool has_own_memory = backend.device_memory().total_bytes > 0;
+  return has_own_memory ? ProductSize{kDeviceRows, kDeviceWidth, kProductsAtOnce}
+                        : ProductSize{kRows, kWidth, 1};
+}
+
 double measure_gflops(Backend& backend, WeightFormat format) {
+  const auto [rows, width, repetitions] = product_size(backend);
   RandomTable table(1);
   std::vector<BFloat16> values;
-  table.hand_out(kWidth * kWidth, [&](std::span<const BFloat16> piece) {
+  table.hand_out(std::max(rows, width) * width, [&](std::span<const BFloat16> piece) {
     values.insert(values.end(), piece.begin(), piece.end());
   });
-  const ConstTensorView host = make_view(std::as_const(values).data(), {kWidth, kWidth});
+  const ConstTensorView host = make_view(std::as_const(values).data(), {width, width});
   const auto weight = backend.pack_weight({&host, 1}, format);
-  const auto input = backend.allocate(kRows * kWidth * sizeof(BFloat16));
-  const auto output = backend.allocate(kRows * kWidth * sizeof(float));
-  backend.upload(std::as_bytes(std::span(values).first(kRows * kWidth)), input->data());
-  const MatmulParams params{.a = make_view(static_cast<BFloat16*>(input->data()), {kRows, kWidth}),
+  const auto num_elements = static_cast<size_t>(rows * width);
+  const auto input = backend.allocate(num_elements * sizeof(BFloat16));
+  const auto output = backend.allocate(num_elements * sizeof(float));
+  backend.upload(std::as_bytes(std::span(values).first(num_elements)), input->data());
+  const MatmulParams params{.a = make_view(static_cast<BFloat16*>(input->data()), {rows, width}),
                             .weight = weight.get(),
-                            .out = make_view(static_cast<float*>(output->data()), {kRows, kWidth})};
+                            .out = make_view(static_cast<float*>(output->data()), {rows, width})};
   const double seconds = best_seconds([&] {
-    backend.matmul(params);
+    for (int i = 0; i < repetitions; ++i) backend.matmul(params);
     backend.synchronize();
   });
-  return 2.0 * kRows * kWidth * kWidth / seconds / 1e9;
+  return 2.0 * repetitions * static_cast<double>(rows * width) * static_cast<double>(width) /
+         seconds / 1e9;
 }
 
 /// Memory that only the backend can read, by the op that does least with what it reads.
@@ -107,9 +125,12 @@ MachinePeaks find_peaks(const MachinePeaks& given, Backend& backend, WeightForma
     peaks.source = "compute: given";
   } else {
     peaks.gflops = measure_gflops(backend, format);
+    const ProductSize size = product_size(backend);
+    const std::string width = std::to_string(size.width);
     peaks.source = std::string("compute: best ") +
-                   (format == WeightFormat::kInt8 ? "int8" : "bf16") +
-                   " product of 512 x 2048 x 2048 on backend " + std::string(backend.name());
+                   (format == WeightFormat::kInt8 ? "int8" : "bf16") + " product of " +
+                   std::to_string(size.rows) + " x " + width + " x " + width + " on backend " +
+                   std::string(backend.name());
   }
   if (given.gbytes_per_s > 0) {
     peaks.source += "; memory: given";

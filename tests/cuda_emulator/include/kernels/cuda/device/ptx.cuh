@@ -76,7 +76,16 @@ inline float half_of(uint32_t pair, int index) {
   return to_float(BFloat16{static_cast<uint16_t>(index == 0 ? pair : pair >> 16)});
 }
 
-/// mma.sync.m16n8k16.row.col.f32.bf16.bf16.f32: d += a * b.
+/// An f32 of a sum as tensor cores round it: towards zero (Fasi et al., "Numerical behavior of
+/// NVIDIA tensor cores", 2021).
+inline float truncated(double sum) {
+  const auto rounded = static_cast<float>(sum);
+  const bool is_larger = std::abs(static_cast<double>(rounded)) > std::abs(sum);
+  return is_larger && std::isfinite(sum) ? std::nextafter(rounded, 0.0f) : rounded;
+}
+
+/// mma.sync.m16n8k16.row.col.f32.bf16.bf16.f32: d += a * b, in two sums of eight products, which is
+/// how the older devices cut them.
 inline void multiply_accumulate(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   MatrixProduct mine{d, a, b0, b1};
   emulator::warp_collective({"mma", 0}, &mine, [](void* const* lanes) {
@@ -103,8 +112,14 @@ inline void multiply_accumulate(float (&d)[4], const uint32_t (&a)[4], uint32_t 
     };
     each_result([](float lane_value, float& full) { full = lane_value; });
     for (int row = 0; row < 16; ++row) {
-      for (int k = 0; k < 16; ++k) {
-        for (int n = 0; n < 8; ++n) d_full[row][n] += a_full[row][k] * b_full[k][n];
+      for (int first = 0; first < 16; first += 8) {
+        double sums[8];
+        for (int n = 0; n < 8; ++n) sums[n] = d_full[row][n];
+        for (int k = first; k < first + 8; ++k) {
+          const double factor = a_full[row][k];
+          for (int n = 0; n < 8; ++n) sums[n] += factor * b_full[k][n];
+        }
+        for (int n = 0; n < 8; ++n) d_full[row][n] = truncated(sums[n]);
       }
     }
     each_result([](float& lane_value, float full) { lane_value = full; });
