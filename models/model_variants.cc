@@ -90,6 +90,8 @@ const std::vector<FixedField>& fixed_fields() {
       {"logit_scale", 1.0},
       {"num_local_experts", nullptr},
       {"num_experts", nullptr},
+      {"is_causal", true},
+      {"use_bidirectional_attention", false},
       {"is_encoder_decoder", false},
       {"add_cross_attention", false},
   };

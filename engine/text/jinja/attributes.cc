@@ -102,7 +102,7 @@ Value attribute_of(const Value& object, const std::string& name) {
 Value item_of(Runtime& runtime, const Value& object, const Value& index) {
   if (object.is_undefined()) throw_undefined(object);
   if (object.is_dict() && !index.is_list() && !index.is_dict()) {
-    const Value* value = object.as_dict().find(index);
+    const Value* value = find_key(runtime, object.as_dict(), index);
     if (value != nullptr) return *value;
   }
   if (index.is_text()) {
@@ -115,7 +115,7 @@ Value item_of(Runtime& runtime, const Value& object, const Value& index) {
   if (!is_sequence || !index.is_number() || index.is_float()) {
     return missing(object, text_of(runtime, index).bytes());
   }
-  const int64_t length = length_of(object);
+  const int64_t length = length_of(runtime, object);
   const int64_t at = index.as_int() < 0 ? index.as_int() + length : index.as_int();
   if (at < 0 || at >= length) return missing(object, std::to_string(index.as_int()));
   if (object.is_list()) return object.items()[static_cast<size_t>(at)];
@@ -128,7 +128,7 @@ Value slice_of(Runtime& runtime, const Value& object, const Value* begin, const 
   if (!object.is_text() && !object.is_list()) {
     throw Error("a value of type '" + std::string(object.type_name()) + "' cannot be sliced");
   }
-  const Steps steps = steps_of(length_of(object), begin, end, step);
+  const Steps steps = steps_of(length_of(runtime, object), begin, end, step);
   if (object.is_text()) return slice_of_text(runtime, object.as_text(), steps);
   std::vector<Value> items;
   for (int64_t i = steps.begin; steps.step > 0 ? i < steps.end : i > steps.end; i += steps.step) {

@@ -111,6 +111,7 @@ Value Evaluator::evaluate_dict(const Expr& expr) {
   auto dict = std::make_shared<Dict>();
   for (size_t i = 0; i + 1 < expr.children.size(); i += 2) {
     Value key = evaluate(*expr.children[i]);
+    if (key.is_text()) runtime_.budget.spend_steps(key.bytes().size() / 256);
     dict->set(std::move(key), evaluate(*expr.children[i + 1]));
   }
   return DictPtr(std::move(dict));
@@ -133,22 +134,22 @@ Value Evaluator::evaluate_compare(const Expr& expr) {
     bool holds = false;
     switch (expr.operators[i]) {
       case Operator::kEqual:
-        holds = equals(left, right);
+        holds = equals(runtime_, left, right);
         break;
       case Operator::kNotEqual:
-        holds = !equals(left, right);
+        holds = !equals(runtime_, left, right);
         break;
       case Operator::kLess:
-        holds = compare(left, right) < 0;
+        holds = compare(runtime_, left, right) < 0;
         break;
       case Operator::kLessEqual:
-        holds = compare(left, right) <= 0;
+        holds = compare(runtime_, left, right) <= 0;
         break;
       case Operator::kGreater:
-        holds = compare(left, right) > 0;
+        holds = compare(runtime_, left, right) > 0;
         break;
       case Operator::kGreaterEqual:
-        holds = compare(left, right) >= 0;
+        holds = compare(runtime_, left, right) >= 0;
         break;
       case Operator::kIn:
         holds = contains(runtime_, right, left);

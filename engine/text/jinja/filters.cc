@@ -19,7 +19,7 @@ Value trim(Runtime& runtime, const Value& object, const Arguments& arguments) {
   const auto bound = arguments.bind({"chars"});
   const MarkedText text = text_of(runtime, object);
   runtime.budget.spend_bytes(text.size());
-  return strip(text, bound[0], true, true);
+  return strip(runtime, text, bound[0], true, true);
 }
 
 template <Case kWanted>
@@ -59,15 +59,16 @@ Value to_string(Runtime& runtime, const Value& object, const Arguments& argument
 }
 
 /// Python's float(text); false where it is none.
-bool parse_float(const MarkedText& text, double& number) {
-  const std::string stripped = strip(text, nullptr, true, true).bytes();
+bool parse_float(Runtime& runtime, const MarkedText& text, double& number) {
+  runtime.budget.spend_bytes(text.size());
+  const std::string stripped = strip(runtime, text, nullptr, true, true).bytes();
   char* end = nullptr;
   number = std::strtod(stripped.c_str(), &end);
   const bool is_hex = stripped.find_first_of("xX") != std::string::npos;
   return !stripped.empty() && !is_hex && end == stripped.c_str() + stripped.size();
 }
 
-Value to_int(Runtime&, const Value& object, const Arguments& arguments) {
+Value to_int(Runtime& runtime, const Value& object, const Arguments& arguments) {
   const auto bound = arguments.bind({"default", "base"});
   const Value fallback = bound[0] != nullptr ? *bound[0] : Value::of_int(0);
   const auto base = static_cast<int>(whole(bound[1], 10));
@@ -75,13 +76,14 @@ Value to_int(Runtime&, const Value& object, const Arguments& arguments) {
   if (object.is_undefined()) throw_undefined(object);
   double number = 0;
   if (object.is_text()) {
-    const std::string text = strip(object.as_text(), nullptr, true, true).bytes();
+    runtime.budget.spend_bytes(object.bytes().size());
+    const std::string text = strip(runtime, object.as_text(), nullptr, true, true).bytes();
     const bool has_plus = text.size() > 1 && text[0] == '+' && text[1] != '-';
     int64_t parsed = 0;
     const char* end = text.data() + text.size();
     const auto result = std::from_chars(text.data() + (has_plus ? 1 : 0), end, parsed, base);
     if (result.ec == std::errc() && result.ptr == end) return Value::of_int(parsed);
-    if (!parse_float(object.as_text(), number)) return fallback;
+    if (!parse_float(runtime, object.as_text(), number)) return fallback;
   } else if (object.is_number()) {
     if (!object.is_float()) return Value::of_int(object.as_int());
     number = object.as_float();
@@ -93,12 +95,13 @@ Value to_int(Runtime&, const Value& object, const Arguments& arguments) {
   return Value::of_int(static_cast<int64_t>(number));
 }
 
-Value to_float(Runtime&, const Value& object, const Arguments& arguments) {
+Value to_float(Runtime& runtime, const Value& object, const Arguments& arguments) {
   const auto bound = arguments.bind({"default"});
   if (object.is_undefined()) throw_undefined(object);
   if (object.is_number()) return Value::of_float(object.as_float());
   double number = 0;
-  if (object.is_text() && parse_float(object.as_text(), number)) return Value::of_float(number);
+  if (object.is_text() && parse_float(runtime, object.as_text(), number))
+    return Value::of_float(number);
   return bound[0] != nullptr ? *bound[0] : Value::of_float(0);
 }
 

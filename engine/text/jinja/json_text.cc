@@ -112,8 +112,8 @@ class JsonWriter {
     std::vector<const Dict::Entry*> entries;
     for (const Dict::Entry& entry : dict.entries()) entries.push_back(&entry);
     if (style_.sort_keys) {
-      std::stable_sort(entries.begin(), entries.end(), [](const auto* left, const auto* right) {
-        return compare(left->first, right->first) < 0;
+      std::stable_sort(entries.begin(), entries.end(), [&](const auto* left, const auto* right) {
+        return compare(runtime_, left->first, right->first) < 0;
       });
     }
     out_.append("{");

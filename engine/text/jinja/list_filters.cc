@@ -31,8 +31,7 @@ Value case_folded(Runtime& runtime, const Value& value) {
 
 Value length(Runtime& runtime, const Value& object, const Arguments& arguments) {
   arguments.bind({});
-  runtime.budget.spend_steps(object.is_text() ? object.bytes().size() / 256 : 0);
-  return Value::of_int(length_of(object));
+  return Value::of_int(length_of(runtime, object));
 }
 
 template <bool kFirst>
@@ -76,11 +75,9 @@ Value join_filter(Runtime& runtime, const Value& object, const Arguments& argume
 /// Items by their keys, in the order of the keys; equal ones stay in place.
 std::vector<Value> sorted(Runtime& runtime, std::vector<std::pair<Value, Value>> keyed,
                           bool descending) {
-  size_t rounds = 1;
-  for (size_t n = keyed.size(); n > 1; n /= 2) ++rounds;
-  runtime.budget.spend_steps(keyed.size() * rounds);
   std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& left, const auto& right) {
-    return descending ? compare(right.first, left.first) < 0 : compare(left.first, right.first) < 0;
+    return descending ? compare(runtime, right.first, left.first) < 0
+                      : compare(runtime, left.first, right.first) < 0;
   });
   std::vector<Value> values;
   for (auto& entry : keyed) values.push_back(std::move(entry.second));

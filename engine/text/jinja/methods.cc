@@ -25,7 +25,7 @@ template <bool kLeft, bool kRight>
 Value strip_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto bound = arguments.bind({"chars"});
   runtime.budget.spend_bytes(self.bytes().size());
-  return strip(self.as_text(), bound[0], kLeft, kRight);
+  return strip(runtime, self.as_text(), bound[0], kLeft, kRight);
 }
 
 template <Case kWanted>
@@ -34,21 +34,22 @@ Value case_method(Runtime& runtime, const Value& self, const Arguments& argument
   return with_case(runtime, self.as_text(), kWanted);
 }
 
-bool has_affix(const std::string& text, const std::string& affix, bool at_end) {
+bool has_affix(Runtime& runtime, const std::string& text, const std::string& affix, bool at_end) {
+  runtime.budget.spend_steps(1 + affix.size() / 256);
   return text.size() >= affix.size() &&
          text.compare(at_end ? text.size() - affix.size() : 0, affix.size(), affix) == 0;
 }
 
 template <bool kAtEnd>
-Value affix_method(Runtime&, const Value& self, const Arguments& arguments) {
+Value affix_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto bound = arguments.bind({kAtEnd ? "suffix" : "prefix"});
   if (bound[0] != nullptr && bound[0]->is_list()) {
     const auto& items = bound[0]->items();
     return Value::of_bool(std::any_of(items.begin(), items.end(), [&](const Value& item) {
-      return has_affix(self.bytes(), text_argument(&item), kAtEnd);
+      return has_affix(runtime, self.bytes(), text_argument(&item), kAtEnd);
     }));
   }
-  return Value::of_bool(has_affix(self.bytes(), text_argument(bound[0]), kAtEnd));
+  return Value::of_bool(has_affix(runtime, self.bytes(), text_argument(bound[0]), kAtEnd));
 }
 
 Value split_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
@@ -77,8 +78,7 @@ Value replace_method(Runtime& runtime, const Value& self, const Arguments& argum
 
 Value find_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto bound = arguments.bind({"sub"});
-  const size_t found = self.bytes().find(text_argument(bound[0]));
-  runtime.budget.spend_steps(self.bytes().size() / 256);
+  const size_t found = find_text(runtime, self.bytes(), text_argument(bound[0]), 0);
   if (found == std::string::npos) return Value::of_int(-1);
   const auto before = std::string_view(self.bytes()).substr(0, found);
   return Value::of_int(static_cast<int64_t>(count_characters(before)));
@@ -87,13 +87,12 @@ Value find_method(Runtime& runtime, const Value& self, const Arguments& argument
 Value count_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto bound = arguments.bind({"sub"});
   const std::string& wanted = text_argument(bound[0]);
-  if (wanted.empty()) return Value::of_int(length_of(self) + 1);
+  if (wanted.empty()) return Value::of_int(length_of(runtime, self) + 1);
   int64_t count = 0;
-  for (size_t pos = self.bytes().find(wanted); pos != std::string::npos;
-       pos = self.bytes().find(wanted, pos + wanted.size())) {
+  for (size_t pos = find_text(runtime, self.bytes(), wanted, 0); pos != std::string::npos;
+       pos = find_text(runtime, self.bytes(), wanted, pos + wanted.size())) {
     ++count;
   }
-  runtime.budget.spend_steps(self.bytes().size() / 256);
   return Value::of_int(count);
 }
 
@@ -109,10 +108,10 @@ Value join_method(Runtime& runtime, const Value& self, const Arguments& argument
   return join(runtime, items, self.as_text());
 }
 
-Value get_method(Runtime&, const Value& self, const Arguments& arguments) {
+Value get_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto bound = arguments.bind({"key", "default"});
   if (bound[0] == nullptr) throw Error("get needs a key");
-  const Value* value = self.as_dict().find(*bound[0]);
+  const Value* value = find_key(runtime, self.as_dict(), *bound[0]);
   if (value != nullptr) return *value;
   return bound[1] != nullptr ? *bound[1] : Value(None());
 }

@@ -6,11 +6,20 @@
 namespace quire::jinja {
 namespace {
 
-bool equal_dicts(const Dict& left, const Dict& right) {
+/// Bytes of text that are looked at in a step.
+constexpr size_t kBytesOfStep = 256;
+
+bool equal_lists(Runtime& runtime, const List& left, const List& right) {
+  return left.is_tuple == right.is_tuple && left.items.size() == right.items.size() &&
+         std::equal(left.items.begin(), left.items.end(), right.items.begin(),
+                    [&](const Value& a, const Value& b) { return equals(runtime, a, b); });
+}
+
+bool equal_dicts(Runtime& runtime, const Dict& left, const Dict& right) {
   if (left.entries().size() != right.entries().size()) return false;
   for (const auto& [key, value] : left.entries()) {
-    const Value* other = right.find(key);
-    if (other == nullptr || !equals(value, *other)) return false;
+    const Value* other = find_key(runtime, right, key);
+    if (other == nullptr || !equals(runtime, value, *other)) return false;
   }
   return true;
 }
@@ -24,35 +33,49 @@ bool has_order(const Value& left, const Value& right) {
 
 void throw_undefined(const Value& value) { throw Error(*value.as_undefined().what); }
 
-bool equals(const Value& left, const Value& right) {
+const Value* find_key(Runtime& runtime, const Dict& dict, const Value& key) {
+  runtime.budget.spend_steps(key.is_text() ? 1 + key.bytes().size() / kBytesOfStep : 1);
+  return dict.find(key);
+}
+
+bool equals(Runtime& runtime, const Value& left, const Value& right) {
+  runtime.budget.spend_steps(1);
   if (left.is_number() && right.is_number()) {
     if (left.is_float() || right.is_float()) return left.as_float() == right.as_float();
     return left.as_int() == right.as_int();
   }
-  if (left.is_text() && right.is_text()) return left.bytes() == right.bytes();
-  if (left.is_list() && right.is_list()) {
-    return left.as_list().is_tuple == right.as_list().is_tuple &&
-           std::equal(left.items().begin(), left.items().end(), right.items().begin(),
-                      right.items().end(), equals);
+  if (left.is_text() && right.is_text()) {
+    if (left.bytes().size() != right.bytes().size()) return false;
+    runtime.budget.spend_steps(left.bytes().size() / kBytesOfStep);
+    return left.bytes() == right.bytes();
   }
-  if (left.is_dict() && right.is_dict()) return equal_dicts(left.as_dict(), right.as_dict());
+  if (left.is_list() && right.is_list()) {
+    return equal_lists(runtime, left.as_list(), right.as_list());
+  }
+  if (left.is_dict() && right.is_dict()) {
+    return equal_dicts(runtime, left.as_dict(), right.as_dict());
+  }
   if (left.is_undefined()) return right.is_undefined();
   return left.is_same(right);
 }
 
-int compare(const Value& left, const Value& right) {
+int compare(Runtime& runtime, const Value& left, const Value& right) {
+  runtime.budget.spend_steps(1);
   if (left.is_undefined()) throw_undefined(left);
   if (right.is_undefined()) throw_undefined(right);
   if (!has_order(left, right)) {
     throw Error("'" + std::string(left.type_name()) + "' and '" + std::string(right.type_name()) +
                 "' cannot be ordered");
   }
-  if (left.is_text()) return left.bytes().compare(right.bytes());  // as by code points
+  if (left.is_text()) {  // as by code points
+    runtime.budget.spend_steps(std::min(left.bytes().size(), right.bytes().size()) / kBytesOfStep);
+    return left.bytes().compare(right.bytes());
+  }
   if (left.is_list()) {
     const size_t common = std::min(left.items().size(), right.items().size());
     for (size_t i = 0; i < common; ++i) {
-      if (!equals(left.items()[i], right.items()[i])) {
-        return compare(left.items()[i], right.items()[i]);
+      if (!equals(runtime, left.items()[i], right.items()[i])) {
+        return compare(runtime, left.items()[i], right.items()[i]);
       }
     }
     return left.items().size() < right.items().size() ? -1 : left.items().size() > common;
@@ -66,18 +89,16 @@ int compare(const Value& left, const Value& right) {
 bool contains(Runtime& runtime, const Value& container, const Value& item) {
   if (container.is_text()) {
     if (!item.is_text()) throw Error("'in' looks for a string in a string");
-    runtime.budget.spend_steps(container.bytes().size() / 256);
-    return container.bytes().find(item.bytes()) != std::string::npos;
+    return find_text(runtime, container.bytes(), item.bytes(), 0) != std::string::npos;
   }
-  if (container.is_dict()) return container.as_dict().find(item) != nullptr;
+  if (container.is_dict()) return find_key(runtime, container.as_dict(), item) != nullptr;
   if (container.is_undefined()) return false;
   if (!container.is_list()) {
     throw Error("'in' cannot look into a value of type '" + std::string(container.type_name()) +
                 "'");
   }
-  runtime.budget.spend_steps(container.items().size());
   return std::any_of(container.items().begin(), container.items().end(),
-                     [&](const Value& each) { return equals(each, item); });
+                     [&](const Value& each) { return equals(runtime, each, item); });
 }
 
 std::vector<Value> items_of(Runtime& runtime, const Value& value) {
@@ -101,8 +122,11 @@ std::vector<Value> items_of(Runtime& runtime, const Value& value) {
   return items;
 }
 
-int64_t length_of(const Value& value) {
-  if (value.is_text()) return static_cast<int64_t>(count_characters(value.bytes()));
+int64_t length_of(Runtime& runtime, const Value& value) {
+  if (value.is_text()) {
+    runtime.budget.spend_steps(value.bytes().size() / kBytesOfStep);
+    return static_cast<int64_t>(count_characters(value.bytes()));
+  }
   if (value.is_list()) return static_cast<int64_t>(value.items().size());
   if (value.is_dict()) return static_cast<int64_t>(value.as_dict().entries().size());
   if (value.as_loop() != nullptr) return static_cast<int64_t>(value.as_loop()->items.size());

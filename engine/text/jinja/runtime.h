@@ -56,14 +56,18 @@ struct Arguments {
 };
 
 // ---- operations.cc ----
-bool equals(const Value& left, const Value& right);
+// Whatever looks at a text or at items spends steps for them: values share their parts, so that a
+// small one may unfold into more than can be looked at.
+bool equals(Runtime& runtime, const Value& left, const Value& right);
 /// < 0, 0, > 0. Throws Error for values that have no order.
-int compare(const Value& left, const Value& right);
+int compare(Runtime& runtime, const Value& left, const Value& right);
+/// The value of a key that a template has computed; null if there is none.
+const Value* find_key(Runtime& runtime, const Dict& dict, const Value& key);
 bool contains(Runtime& runtime, const Value& container, const Value& item);
 /// What a for statement runs over. Throws Error for what has no items.
 std::vector<Value> items_of(Runtime& runtime, const Value& value);
 /// Number of items or characters.
-int64_t length_of(const Value& value);
+int64_t length_of(Runtime& runtime, const Value& value);
 [[noreturn]] void throw_undefined(const Value& value);
 
 // ---- arithmetic.cc ----
@@ -118,7 +122,10 @@ bool apply_test(Runtime& runtime, const std::string& name, const Value& object,
                 const Arguments& arguments);
 
 // ---- text_operations.cc ----
-MarkedText strip(const MarkedText& text, const Value* characters, bool left, bool right);
+/// Where `wanted` begins in `text`, from byte `from` on; npos if nowhere. In linear time.
+size_t find_text(Runtime& runtime, std::string_view text, std::string_view wanted, size_t from);
+MarkedText strip(Runtime& runtime, const MarkedText& text, const Value* characters, bool left,
+                 bool right);
 MarkedText replace(Runtime& runtime, const MarkedText& text, const Value& from, const Value& to,
                    int64_t max_count);
 Value split(Runtime& runtime, const MarkedText& text, const Value* separator, int64_t max_count);

@@ -24,23 +24,23 @@ bool is_divisible(Runtime&, const Value& object, const Value* argument) {
   return divisor == -1 || whole(object) % divisor == 0;
 }
 
-bool is_equal(Runtime&, const Value& object, const Value* argument) {
-  return equals(object, needed(argument));
+bool is_equal(Runtime& runtime, const Value& object, const Value* argument) {
+  return equals(runtime, object, needed(argument));
 }
-bool is_not_equal(Runtime&, const Value& object, const Value* argument) {
-  return !equals(object, needed(argument));
+bool is_not_equal(Runtime& runtime, const Value& object, const Value* argument) {
+  return !equals(runtime, object, needed(argument));
 }
-bool is_less(Runtime&, const Value& object, const Value* argument) {
-  return compare(object, needed(argument)) < 0;
+bool is_less(Runtime& runtime, const Value& object, const Value* argument) {
+  return compare(runtime, object, needed(argument)) < 0;
 }
-bool is_at_most(Runtime&, const Value& object, const Value* argument) {
-  return compare(object, needed(argument)) <= 0;
+bool is_at_most(Runtime& runtime, const Value& object, const Value* argument) {
+  return compare(runtime, object, needed(argument)) <= 0;
 }
-bool is_greater(Runtime&, const Value& object, const Value* argument) {
-  return compare(object, needed(argument)) > 0;
+bool is_greater(Runtime& runtime, const Value& object, const Value* argument) {
+  return compare(runtime, object, needed(argument)) > 0;
 }
-bool is_at_least(Runtime&, const Value& object, const Value* argument) {
-  return compare(object, needed(argument)) >= 0;
+bool is_at_least(Runtime& runtime, const Value& object, const Value* argument) {
+  return compare(runtime, object, needed(argument)) >= 0;
 }
 
 const std::map<std::string_view, Test> kTests = {

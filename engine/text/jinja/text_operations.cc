@@ -1,3 +1,4 @@
+#include <cstring>
 #include <limits>
 
 #include "engine/text/jinja/characters.h"
@@ -76,7 +77,18 @@ class CaseMapper {
 
 }  // namespace
 
-MarkedText strip(const MarkedText& text, const Value* characters, bool left, bool right) {
+size_t find_text(Runtime& runtime, std::string_view text, std::string_view wanted, size_t from) {
+  // The library's find is quadratic where a text repeats itself; memmem is not.
+  const void* found = memmem(text.data() + from, text.size() - from, wanted.data(), wanted.size());
+  const auto* begin = static_cast<const char*>(found);
+  const size_t at = begin == nullptr ? text.npos : static_cast<size_t>(begin - text.data());
+  const size_t end = begin == nullptr ? text.size() : at;
+  runtime.budget.spend_steps(1 + (end - from + wanted.size()) / 256);
+  return at;
+}
+
+MarkedText strip(Runtime& runtime, const MarkedText& text, const Value* characters, bool left,
+                 bool right) {
   const auto bytes = std::string_view(text.bytes());
   const bool is_default = characters == nullptr || characters->is_none();
   size_t begin = 0, end = bytes.size();
@@ -86,13 +98,16 @@ MarkedText strip(const MarkedText& text, const Value* characters, bool left, boo
     return text.slice(begin, end);
   }
   const std::string& set = bytes_of(*characters);
+  const size_t steps_of_character = 1 + set.size() / 64;
   while (left && begin < end) {
     const size_t length = character_at(bytes, begin).num_bytes;
+    runtime.budget.spend_steps(steps_of_character);
     if (!is_among(set, bytes.substr(begin, length))) break;
     begin += length;
   }
   while (right && begin < end) {
     const size_t last = begin_of_last(bytes, end);
+    runtime.budget.spend_steps(steps_of_character);
     if (!is_among(set, bytes.substr(last, end - last))) break;
     end = last;
   }
@@ -114,7 +129,7 @@ MarkedText replace(Runtime& runtime, const MarkedText& text, const Value& from, 
   };
   runtime.budget.spend_bytes(bytes.size());
   for (size_t pos = 0; max_count != 0; --max_count) {
-    const size_t found = bytes.find(wanted, pos);
+    const size_t found = find_text(runtime, bytes, wanted, pos);
     if (found == std::string::npos) break;
     put(found);
     done = found + wanted.size();
@@ -134,7 +149,7 @@ Value split(Runtime& runtime, const MarkedText& text, const Value* separator, in
   std::vector<Value> parts;
   size_t pos = 0;
   for (; max_count > 0; --max_count) {
-    const size_t found = text.bytes().find(wanted, pos);
+    const size_t found = find_text(runtime, text.bytes(), wanted, pos);
     if (found == std::string::npos) break;
     parts.push_back(text.slice(pos, found));
     pos = found + wanted.size();

@@ -113,6 +113,7 @@ Value* Namespace::find(std::string_view name) {
 }
 
 std::string key_of(const Value& value) {
+  constexpr size_t kMaxTupleKeyBytes = 4096;
   if (value.is_text()) return "s" + value.bytes();
   if (value.is_none()) return "n";
   if (value.is_undefined()) return "u";
@@ -129,6 +130,8 @@ std::string key_of(const Value& value) {
     for (const Value& item : value.items()) {
       const std::string part = key_of(item);
       key += std::to_string(part.size()) + ":" + part;
+      // A tuple of tuples that share their parts may unfold into more than there is memory.
+      if (key.size() > kMaxTupleKeyBytes) throw Error("a tuple is too large to be a key");
     }
     return key;
   }

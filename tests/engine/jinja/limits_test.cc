@@ -58,6 +58,33 @@ TEST_CASE("A template that wants too much is told what") {
   CHECK_THAT(refusal("{{ range(200000) }}"), Catch::Contains("more than 100000 items"));
 }
 
+TEST_CASE("What unfolds into more than it takes in memory counts as what it unfolds into") {
+  // Two lists of fifty levels, each of which has the one below twice.
+  const std::string twins =
+      "{% set n = namespace(a=('x',), b=('x',)) %}{% for i in range(50) %}"
+      "{% set n.a = (n.a, n.a) %}{% set n.b = (n.b, n.b) %}{% endfor %}";
+  for (const char* const use :
+       {"n.a == n.b", "n.a != n.b", "n.a < n.b", "n.a in [n.b]", "n.a is eq(n.b)",
+        "[n.a, n.b] | sort", "{'k': n.a} == {'k': n.b}"}) {
+    CAPTURE(use);
+    CHECK_THAT(refusal(twins + "{{ " + use + " }}"), Catch::Contains("more than 100000 steps"));
+  }
+  CHECK_THAT(refusal(twins + "{{ {n.a: 1} }}"), Catch::Contains("too large to be a key"));
+  CHECK_THAT(refusal(twins + "{{ n.a in {} }}"), Catch::Contains("too large to be a key"));
+}
+
+TEST_CASE("Looking at long texts takes steps, and time that grows with their length only") {
+  const std::string texts =
+      "{% set a = 'x' * 40000 %}{% set b = 'x' * 20000 + 'y' %}{% set d = {a: 1} %}";
+  for (const char* const use :
+       {"a == a", "a < a", "b in a", "a in d", "d[a]", "d.get(a)", "a.find(b)", "a.count(b)",
+        "a.startswith(a)", "a | length", "a[0]", "{a: 1}"}) {
+    CAPTURE(use);
+    CHECK_THAT(refusal(texts + "{% for i in range(3000) %}{% set c = " + use + " %}{% endfor %}"),
+               Catch::Contains("needs more than") || Catch::Contains("builds more than"));
+  }
+}
+
 TEST_CASE("Filters and tests that nobody knows are found before the template runs") {
   CHECK(load_refusal("{% if false %}\n{{ x | shout }}{% endif %}") ==
         "line 2, column 8: no filter named 'shout'");
