@@ -127,6 +127,12 @@ class Llama final : public Model {
     const RopeFrequencies rope =
         rope_frequencies(config_, options.max_model_len > 0 ? options.max_model_len
                                                             : config_.max_position_embeddings);
+    if (config_.rope.type == RopeType::kLongRope && options.log) {
+      options.log(std::string("rope: the ") + (rope.is_long ? "long" : "short") +
+                  " factors of longrope for every sequence; those of up to " +
+                  std::to_string(config_.rope.original_positions) +
+                  " tokens have the short ones where --max-model-len is no more");
+    }
     inv_freq_buffer_ = backend_.allocate(rope.inv_freq.size() * sizeof(double));
     backend_.upload(std::as_bytes(std::span(rope.inv_freq)), inv_freq_buffer_->data());
     inv_freq_ = make_view(static_cast<const double*>(inv_freq_buffer_->data()),

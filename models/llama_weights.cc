@@ -1,5 +1,6 @@
 #include "models/llama_weights.h"
 
+#include <cstring>
 #include <utility>
 
 namespace quire {
@@ -137,11 +138,25 @@ LlamaWeights::LlamaWeights(const ModelConfig& config, std::unique_ptr<WeightStor
   store_->finish_loading();
 }
 
+/// Whether a tied model stores a head all the same, of other numbers than the embedding's. Those
+/// count then, as they do for transformers.
+bool LlamaWeights::has_head_of_its_own() {
+  if (!store_->contains("lm_head.weight")) return false;
+  const int64_t vocab = config_.vocab_size, hidden = config_.hidden_size;
+  const ConstTensorView head = get("lm_head.weight", {vocab, hidden});
+  const ConstTensorView embedding = get("model.embed_tokens.weight", {vocab, hidden});
+  const bool differs = std::memcmp(head.data, embedding.data,
+                                   static_cast<size_t>(vocab * hidden) * sizeof(BFloat16)) != 0;
+  store_->release(head);
+  store_->release(embedding);
+  return differs;
+}
+
 void LlamaWeights::load_embedding_and_head() {
   const int64_t vocab = config_.vocab_size;
   const int64_t hidden = config_.hidden_size;
   embedding_ = upload("model.embed_tokens.weight", {vocab, hidden});
-  const bool is_tied = config_.tie_word_embeddings;
+  const bool is_tied = config_.tie_word_embeddings && !has_head_of_its_own();
   lm_head_ = pack({{is_tied ? "model.embed_tokens.weight" : "lm_head.weight", vocab, hidden}});
   // The same numbers in another layout are counted once.
   if (is_tied && format_ == WeightFormat::kOriginal && kept_types_.empty()) {

@@ -60,6 +60,7 @@ class LlamaWeights {
   bool is_fp8() const {
     return widened_types_.contains(kFp8Type) || kept_types_.contains(kFp8Type);
   }
+  bool has_head_of_its_own();
   void load_embedding_and_head();
   void load_layer(int32_t index);
   void load_attention(const std::string& prefix, LlamaLayer& layer);

@@ -15,6 +15,21 @@
 namespace quire {
 namespace {
 
+/// Control characters of ASCII as "\x1b": a file must not write to a terminal, or begin a line.
+std::string escaped(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7F) {
+      result += c;
+    } else {
+      constexpr std::string_view kDigits = "0123456789abcdef";
+      result += {'\\', 'x', kDigits[byte / 16], kDigits[byte % 16]};
+    }
+  }
+  return result;
+}
+
 using Json = nlohmann::json;
 using IntRange = JsonFields::IntRange;
 
@@ -147,6 +162,8 @@ bool MobaConfig::is_full_attention_layer(int32_t layer) const {
 bool ModelConfig::is_rotated_layer(int32_t layer) const {
   return !std::binary_search(unrotated_layers.begin(), unrotated_layers.end(), layer);
 }
+
+LoadError::LoadError(const std::string& message) : std::runtime_error(escaped(message)) {}
 
 int32_t ModelConfig::window_of(int32_t layer) const {
   const bool has_window = std::binary_search(windowed_layers.begin(), windowed_layers.end(), layer);

@@ -17,9 +17,10 @@ namespace quire {
 
 /// A model folder that cannot be used: missing or lying files, shapes that do not fit, fields that
 /// would change the mathematics. The message names file, tensor or key, expected and actual.
+/// One line: what a file says is quoted with its control characters as "\x1b".
 class LoadError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit LoadError(const std::string& message);
 };
 
 enum class AttentionMode : uint8_t { kFull, kMoba };

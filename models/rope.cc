@@ -218,15 +218,15 @@ RopeFrequencies rope_frequencies(const ModelConfig& config, int32_t max_model_le
   }
   if (rope.type == RopeType::kYarn) blend_yarn(rope, frequencies);
   if (rope.type == RopeType::kLlama3) blend_llama3(rope, frequencies);
+  const bool is_long = rope.type == RopeType::kLongRope && max_model_len > rope.original_positions;
   if (rope.type == RopeType::kLongRope) {
-    const bool is_long = max_model_len > rope.original_positions;
     const std::vector<double>& factors = is_long ? rope.long_factor : rope.short_factor;
     for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= factors[i];
   }
   for (size_t i = 0; i < rope.divisors.size(); ++i) {
     frequencies[i] /= static_cast<double>(rope.divisors[i]);
   }
-  return {std::move(frequencies), rope.attention_factor};
+  return {std::move(frequencies), rope.attention_factor, is_long};
 }
 
 }  // namespace quire

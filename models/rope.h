@@ -32,6 +32,7 @@ struct RopeConfig {
 struct RopeFrequencies {
   std::vector<double> inv_freq;  // [rotary_dim / 2] radians per position
   double attention_factor = 1;   // multiplies cos and sin
+  bool is_long = false;          // longrope's long factors
 };
 
 /// The rope fields of a config.json: `rope_parameters`, or the older `rope_scaling` and

@@ -2,57 +2,69 @@
 
 #include <algorithm>
 #include <fstream>
-#include <set>
 #include <sstream>
 #include <system_error>
+#include <unordered_set>
 
 namespace quire {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr size_t kMaxQuotedChars = 120;
+constexpr size_t kMaxQuotedChars = 120, kMaxErrorChars = 300;
 
-std::string shorten(std::string text) {
-  if (text.size() > kMaxQuotedChars) text = text.substr(0, kMaxQuotedChars) + "…";
+std::string shorten(std::string text, size_t max_chars = kMaxQuotedChars) {
+  if (text.size() > max_chars) text = text.substr(0, max_chars) + "…";
   return text;
 }
 
-/// What nlohmann::json's parser leaves to its callback. Its own state is on the heap, so hostile
-/// nesting costs memory rather than stack; the limit protects whoever walks the result.
-class StructureGuard {
+/// What nlohmann::json's parser does not ask of a document, found before it builds one: limited
+/// nesting and keys that stand once. The parser's own state is on the heap, so hostile nesting
+/// costs memory rather than stack; the limit protects whoever walks the result. (Its callback could
+/// do the same, but makes it look through an object again after each of its members.)
+class StructureGuard final : public nlohmann::json_sax<Json> {
  public:
   StructureGuard(std::string_view source_name, int max_depth)
       : source_name_(source_name), max_depth_(max_depth) {}
 
-  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
-    switch (event) {
-      case Json::parse_event_t::object_start:
-        keys_.emplace_back();
-        [[fallthrough]];
-      case Json::parse_event_t::array_start:
-        if (depth >= max_depth_) {
-          throw LoadError(source_name_ + ": JSON nested deeper than " + std::to_string(max_depth_));
-        }
-        break;
-      case Json::parse_event_t::key:
-        if (!keys_.back().insert(parsed.get_ref<const std::string&>()).second) {
-          throw LoadError(source_name_ + ": key " + describe_json(parsed) + " stands twice");
-        }
-        break;
-      case Json::parse_event_t::object_end:
-        keys_.pop_back();
-        break;
-      default:
-        break;
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(size_t) override { return open(); }
+  bool start_array(size_t) override { return open(); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(string_t& name) override {
+    if (!keys_.back().insert(name).second) {
+      throw LoadError(source_name_ + ": key " + describe_json(name) + " stands twice");
     }
     return true;
   }
+  bool parse_error(size_t, const std::string&, const Json::exception& error) override {
+    throw LoadError(source_name_ + ": " + shorten(error.what(), kMaxErrorChars));
+  }
 
  private:
+  bool open() {
+    if (static_cast<int>(keys_.size()) >= max_depth_) {
+      throw LoadError(source_name_ + ": JSON nested deeper than " + std::to_string(max_depth_));
+    }
+    keys_.emplace_back();
+    return true;
+  }
+  bool close() {
+    keys_.pop_back();
+    return true;
+  }
+
   std::string source_name_;
   int max_depth_;
-  std::vector<std::set<std::string>> keys_;  // of the objects that are open, the innermost last
+  // Of the objects that are open, the innermost last; an array has none.
+  std::vector<std::unordered_set<std::string>> keys_;
 };
 
 }  // namespace
@@ -79,13 +91,8 @@ std::string read_text_file(const std::filesystem::path& path, size_t max_bytes) 
 
 Json parse_json(std::string_view text, std::string_view source_name, int max_depth) {
   StructureGuard guard(source_name, max_depth);
-  try {
-    return Json::parse(text, [&guard](int depth, Json::parse_event_t event, Json& parsed) {
-      return guard(depth, event, parsed);
-    });
-  } catch (const Json::exception& error) {
-    throw LoadError(std::string(source_name) + ": " + shorten(error.what()));
-  }
+  Json::sax_parse(text, &guard);
+  return Json::parse(text);
 }
 
 std::string describe_json(const Json& value) {

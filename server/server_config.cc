@@ -103,7 +103,7 @@ void add_attention_options(CLI::App& app, ServerConfig& config) {
   app.add_option("--attention", config.attention, "of requests that do not choose")
       ->check(CLI::IsMember({"auto", "moba", "full"}))
       ->capture_default_str();
-  app.add_option("--moba-block-size", config.moba_block_size, "tokens per block")
+  app.add_option("--moba-block-size,--moba-block", config.moba_block_size, "tokens per block")
       ->check(CLI::Range(1, 65536));
   app.add_option("--moba-top-k", config.moba_top_k, "blocks per token and head")
       ->check(CLI::Range(1, 65536));

@@ -11,9 +11,10 @@
 
 namespace quire {
 
-std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& file, int num_threads) {
-  const GgufFile gguf(file);
-  const GgufMetadata& metadata = gguf.metadata();
+namespace {
+
+std::unique_ptr<Tokenizer> make_tokenizer(const GgufMetadata& metadata,
+                                          const std::filesystem::path& file, int num_threads) {
   constexpr std::string_view kKind = "tokenizer.ggml.model";
   const std::string_view kind = metadata.text(kKind);
   if (kind == "llama") {
@@ -27,6 +28,22 @@ std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& file
   }
   metadata.fail(kKind,
                 "unknown tokenizer '" + std::string(kind.substr(0, 100)) + "'; known: llama, gpt2");
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& file, int num_threads) {
+  const GgufFile gguf(file);
+  auto tokenizer = make_tokenizer(gguf.metadata(), file, num_threads);
+  const GgufTensor* embedding = gguf.find("token_embd.weight");
+  const int64_t num_rows =
+      embedding == nullptr || embedding->shape.empty() ? INT64_MAX : embedding->shape.front();
+  if (tokenizer->vocab_size() > num_rows) {
+    gguf.metadata().fail("tokenizer.ggml.tokens", std::to_string(tokenizer->vocab_size()) +
+                                                      " tokens, but the model has " +
+                                                      std::to_string(num_rows));
+  }
+  return tokenizer;
 }
 
 }  // namespace quire

@@ -8,6 +8,7 @@
 #include "kernels/check.h"
 #include "kernels/quant/block_format.h"
 #include "models/model_config.h"
+#include "models/strict_json.h"
 #include "models/weights/little_endian.h"
 #include "models/weights/safetensors.h"
 
@@ -38,6 +39,7 @@ constexpr NamePair kLayerNames[] = {
     {"mlp.up_proj.weight", "ffn_up.weight"},
     {"mlp.down_proj.weight", "ffn_down.weight"},
 };
+constexpr std::string_view kRopeDivisors = "rope_freqs.weight";
 constexpr std::string_view kLayerPrefix = "model.layers.";
 constexpr std::string_view kBlockPrefix = "blk.";
 
@@ -98,7 +100,7 @@ float widen_number(GgufType type, std::span<const std::byte> bytes) {
 }  // namespace
 
 bool is_known_gguf_tensor(std::string_view name) {
-  if (name == "rope_freqs.weight") return true;
+  if (name == kRopeDivisors) return true;
   const auto is_name = [](std::string_view wanted) {
     return [wanted](const NamePair& pair) { return pair.second == wanted; };
   };
@@ -163,7 +165,7 @@ int64_t GgufWeights::stored_row(std::string_view name, int64_t row, int64_t num_
 }
 
 GgufWeights::Found GgufWeights::require(std::string_view name,
-                                        std::initializer_list<int64_t> shape) const {
+                                        std::initializer_list<int64_t> shape) {
   Found found = find(name);
   if (found.tensor == nullptr) {
     throw LoadError(file().path().string() + ": missing tensor '" +
@@ -176,7 +178,17 @@ GgufWeights::Found GgufWeights::require(std::string_view name,
                     describe_shape(shape) + ", actual " +
                     std::string(gguf_type_name(found.tensor->type)) + " " + describe_shape(actual));
   }
+  used_.insert(found.name);
   return found;
+}
+
+void GgufWeights::finish_loading() {
+  for (const auto& [name, tensor] : file().contents().tensors) {
+    if (name == kRopeDivisors || used_.contains(name)) continue;  // those are the configuration's
+    throw LoadError(file().path().string() + ": tensor " + describe_json(name) +
+                    " has no place in this model and may change the mathematics");
+  }
+  file_.reset();
 }
 
 ConstTensorView GgufWeights::get(std::string_view name, std::initializer_list<int64_t> shape) {

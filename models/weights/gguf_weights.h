@@ -40,8 +40,9 @@ class GgufWeights {
   ConstTensorView get(std::string_view name, std::initializer_list<int64_t> shape);
   /// Says that a view which `get` gave is not read any more: its memory is freed.
   void release(const ConstTensorView& view);
-  /// Says that there will be no further `get`: the file is unmapped.
-  void finish_loading() { file_.reset(); }
+  /// Says that there will be no further `get`: the file is unmapped. Throws LoadError naming a
+  /// tensor that nobody has asked for: a model that has it computes something else.
+  void finish_loading();
   /// Of all tensors as they are stored.
   int64_t stored_bytes() const;
   /// The stored types of numbers that `get` has changed when it rounded them to bf16.
@@ -62,15 +63,17 @@ class GgufWeights {
   };
 
   Found find(std::string_view name) const;
-  Found require(std::string_view name, std::initializer_list<int64_t> shape) const;
+  /// Counts as a use.
+  Found require(std::string_view name, std::initializer_list<int64_t> shape);
   /// Where row `row` of a Hugging Face matrix lies here.
   int64_t stored_row(std::string_view name, int64_t row, int64_t num_rows) const;
   const BFloat16* rounded_copy(std::string_view name, const GgufTensor& tensor);
 
   const GgufFile& file() const;
 
-  std::optional<GgufFile> file_;  // until loading is finished
-  bool has_paired_rows_ = false;  // of llama
+  std::set<std::string, std::less<>> used_;  // by their names in the file
+  std::optional<GgufFile> file_;             // until loading is finished
+  bool has_paired_rows_ = false;             // of llama
   int64_t num_heads_ = 0;
   int64_t num_kv_heads_ = 0;
   std::list<std::vector<BFloat16>> rounded_;

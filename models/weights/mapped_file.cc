@@ -17,7 +17,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const auto fail = [&path](const std::string& what) {
     throw LoadError(path.string() + ": " + what);
   };
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK a named pipe would have us wait for its writer.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail(std::strerror(errno));
   struct stat info {};
   const bool is_file = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);

@@ -112,6 +112,14 @@ TEST_CASE("a GGUF's SentencePiece tokenizer gives the ids of tokenizer.model") {
   CHECK(from_gguf->special_token("<|user|>") == expected.special_token("<|user|>"));
 }
 
+TEST_CASE("a GGUF with more tokens than rows of the embedding is refused") {
+  const std::string row(4, '\0');
+  CHECK_THAT(
+      error_of(as_gguf(bundled_lists())
+                   .add_tensor("token_embd.weight", GgufType::kF32, {3, 1}, row + row + row)),
+      Contains("tokens, but the model has 3"));
+}
+
 TEST_CASE("a GGUF may leave out the bos and the space in front") {
   const auto tokenizer = load(as_gguf(bundled_lists())
                                   .add_boolean("tokenizer.ggml.add_bos_token", false)

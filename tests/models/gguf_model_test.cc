@@ -53,6 +53,19 @@ TEST_CASE("a GGUF file gives the logits of the folder with the same numbers") {
   }
 }
 
+TEST_CASE("a GGUF tensor that the model has no place for is refused by name") {
+  const std::string name = GENERATE("blk.2.attn_norm.weight", "blk.1.attn_q_norm.weight",
+                                    "blk.0.attn_output.bias", "blk.1.attn_q.bias");
+  CAPTURE(name);
+  const TemporaryFolder folder;
+  GgufBuilder builder = tiny_gguf(GgufType::kBF16);
+  builder.add_tensor(name, GgufType::kF32, {16}, std::string(64, '\0'));
+  folder.write("tiny.gguf", builder.bytes());
+  const auto backend = make_backend("cpu");
+  CHECK_THAT(load_error_of([&] { load_model(folder.path(), *backend); }),
+             Contains("tiny.gguf: tensor \"" + name + "\" has no place in this model"));
+}
+
 TEST_CASE("a GGUF's metadata becomes the configuration of the folder") {
   const ModelConfig config = config_of(tiny_gguf(GgufType::kBF16).bytes());
   const ModelConfig expected = parse_model_config(tiny_config(), "config.json");

@@ -1,5 +1,6 @@
 #include "models/llama.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
@@ -61,6 +62,24 @@ TEST_CASE("untied and sharded weights of the same numbers give the same logits")
   sharded.write("config.json", config);
   sharded.write("model.safetensors.index.json", "{\"weight_map\": {" + index + "}}");
   CHECK(logits_of(sharded, backend) == expected);
+}
+
+TEST_CASE("a tied model with a head of its own uses it, and one with a copy is tied all the same") {
+  const auto backend = GENERATE(from_range(available_backends()));
+  CAPTURE(backend);
+  const TemporaryFolder tied, copied, own, untied;
+  std::vector<NamedTensor> tensors = tiny_tensors();
+  write_model(tied, tensors);
+  tensors.push_back({"lm_head.weight", tensors[0].shape, tensors[0].values});
+  write_model(copied, tensors);
+  std::ranges::reverse(tensors.back().values);
+  write_model(own, tensors);
+  std::string config = tiny_config();
+  config.replace(config.find("true"), 4, "false");
+  write_model(untied, tensors, config);
+  CHECK(logits_of(copied, backend) == logits_of(tied, backend));
+  CHECK(logits_of(own, backend) == logits_of(untied, backend));
+  CHECK(logits_of(own, backend) != logits_of(tied, backend));
 }
 
 TEST_CASE("weights stored as float32 or float16 give the logits of the same numbers in bf16") {

@@ -135,6 +135,7 @@ TEST_CASE("fields that would change the mathematics are refused by name") {
       {"final_logit_softcapping", "30.0"},
       {"logits_scaling", "8.0"},
       {"num_local_experts", "8"},
+      {"is_causal", "false"},
   }));
   CAPTURE(key, value);
   const std::string error = error_of(tiny_config(", \"" + key + "\": " + value));

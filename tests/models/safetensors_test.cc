@@ -1,5 +1,7 @@
 #include "models/weights/safetensors.h"
 
+#include <sys/stat.h>
+
 #include <catch2/catch.hpp>
 #include <string>
 
@@ -128,6 +130,18 @@ TEST_CASE("a header that attacks the JSON parser is refused") {
   const std::string entry = R"("t": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]})";
   CHECK_THAT(error_of(safetensors_bytes("{" + entry + ", " + entry + "}", "")),
              Contains("key \"t\" stands twice"));
+  // As many tensors as fit: reading them takes time that grows with their number only.
+  std::string many;
+  for (int i = 0; i < 200'000; ++i) {
+    many += (i == 0 ? "{\"" : ", \"") + std::to_string(i) + entry.substr(2);
+  }
+  CHECK(error_of(safetensors_bytes(many + "}", "")) == "");
+}
+
+TEST_CASE("what a file says stays on the line of the message") {
+  CHECK_THAT(error_of(safetensors_bytes("{\"a\\n\\u001b[31m\": 1}", "")),
+             !Contains("\n") && !Contains("\x1b") && Contains("u001b"));
+  CHECK(std::string(LoadError("a\n\x1b[0m").what()) == "a\\x0a\\x1b[0m");
 }
 
 TEST_CASE("a path that is no regular file is refused by name") {
@@ -136,6 +150,9 @@ TEST_CASE("a path that is no regular file is refused by name") {
              Contains("absent.safetensors: No such file"));
   CHECK_THAT(load_error_of([&] { SafetensorsFile(folder.path()); }),
              Contains("not a regular file"));
+  const auto pipe = folder.path() / "pipe.safetensors";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK_THAT(load_error_of([&] { SafetensorsFile{pipe}; }), Contains("not a regular file"));
   folder.write("empty.safetensors", "");
   CHECK_THAT(load_error_of([&] { SafetensorsFile(folder.path() / "empty.safetensors"); }),
              Contains("the file is empty"));

@@ -132,8 +132,10 @@ RecallReport measure_recall(const RecallOptions& options) {
     const int32_t num_tokens = end - model.num_computed();
     size_t layer = 0;
     model.backend().observe_attention([&](const FullAttentionParams& p) {
-      report.layers[layer++] +=
-          sums_of_step(model.backend(), p, num_tokens, end, per_place, options);
+      RecallSums& sums = report.layers[layer++];
+      // MoBA never replaces a window: such a layer has nothing to recover.
+      if (p.window > 0) return;
+      sums += sums_of_step(model.backend(), p, num_tokens, end, per_place, options);
     });
     read_to(end);
     model.backend().observe_attention({});

@@ -26,7 +26,7 @@ struct RecallReport {
   int32_t num_tokens = 0;   // that were read
   int32_t num_queries = 0;  // positions
   SelectionGrid grid;
-  std::vector<RecallSums> layers;
+  std::vector<RecallSums> layers;  // without queries where a layer sees a window only
 
   RecallSums all_layers() const;
 };

@@ -17,6 +17,9 @@ void for_each_cell(const SelectionGrid& grid, const RecallSums& sums, const Visi
   }
 }
 
+/// Not a layer that sees a window only.
+bool is_measured(const RecallSums& layer) { return layer.num_queries > 0; }
+
 std::string rows_of(const SelectionGrid& grid, const RecallSums& sums) {
   std::string text = formatted("%10s %6s %8s %7s", "block size", "top-k", "tokens", "best");
   for (const BlockDigest digest : kBlockDigests) {
@@ -50,14 +53,20 @@ nlohmann::json cells_of(const SelectionGrid& grid, const RecallSums& sums) {
 }  // namespace
 
 std::string recall_table(const RecallReport& report, bool by_layer) {
+  const auto num_measured = std::ranges::count_if(report.layers, is_measured);
   std::string text =
-      formatted("%s: %d tokens, %d queries in every head of %zu layers\n", report.model.c_str(),
-                report.num_tokens, report.num_queries, report.layers.size());
+      formatted("%s: %d tokens, %d queries in every head of %d layers\n", report.model.c_str(),
+                report.num_tokens, report.num_queries, static_cast<int>(num_measured));
+  if (const auto num_windowed = std::ssize(report.layers) - num_measured; num_windowed > 0) {
+    text += formatted("%d layers see a window only, which nothing replaces: left out.\n",
+                      static_cast<int>(num_windowed));
+  }
   text += "Share of full attention's weight that lies in the selected blocks, in percent.\n";
   text += "best: of the blocks with the most weight, which no digest can know.\n\n";
   text += rows_of(report.grid, report.all_layers());
   if (!by_layer) return text;
   for (size_t layer = 0; layer < report.layers.size(); ++layer) {
+    if (!is_measured(report.layers[layer])) continue;
     text += formatted("\nlayer %zu\n", layer) + rows_of(report.grid, report.layers[layer]);
   }
   return text;
@@ -70,7 +79,7 @@ std::string recall_json(const RecallReport& report) {
                          {"all_layers", cells_of(report.grid, report.all_layers())},
                          {"layers", nlohmann::json::array()}};
   for (const RecallSums& layer : report.layers) {
-    root["layers"].push_back(cells_of(report.grid, layer));
+    root["layers"].push_back(is_measured(layer) ? cells_of(report.grid, layer) : nullptr);
   }
   return root.dump(1) + "\n";
 }
