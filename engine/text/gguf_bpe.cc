@@ -49,8 +49,23 @@ PreTokenization llama_bpe() {
           .ignores_merges = true,
           .has_bos = true};
 }
+/// What llama-bpe was called before.
+PreTokenization llama3() {
+  PreTokenization same = llama_bpe();
+  same.name = "llama3";
+  return same;
+}
+PreTokenization llama_v3() {
+  PreTokenization same = llama_bpe();
+  same.name = "llama-v3";
+  return same;
+}
 PreTokenization qwen2() {
   return {.name = "qwen2", .steps = {split_like_gpt4(R"(\p{N})")}, .is_composed = true};
+}
+/// Qwen2's pieces; text stays as it is.
+PreTokenization deepseek_r1_qwen() {
+  return {.name = "deepseek-r1-qwen", .steps = {split_like_gpt4(R"(\p{N})")}};
 }
 PreTokenization gpt2() { return {.name = "gpt-2", .steps = {}, .has_gpt2_words = true}; }
 PreTokenization smollm() {
@@ -98,7 +113,8 @@ class JsonWriter {
     constexpr std::string_view kPre = "tokenizer.ggml.pre";
     const std::string_view name = metadata_.optional_text(kPre).value_or("default");
     std::string known;
-    for (PreTokenization (*make)() : {llama_bpe, qwen2, gpt2, smollm, by_default}) {
+    for (PreTokenization (*make)() :
+         {llama_bpe, llama3, llama_v3, qwen2, deepseek_r1_qwen, gpt2, smollm, by_default}) {
       PreTokenization pre = make();
       if (pre.name == name) return pre;
       known += (known.empty() ? "" : ", ") + std::string(pre.name);

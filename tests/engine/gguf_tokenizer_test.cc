@@ -247,6 +247,7 @@ void check_same_ids(const Tokenizer& actual, const Tokenizer& expected) {
 TEST_CASE("a GGUF's BPE tokenizer gives the ids of the tokenizer.json of such models") {
   const auto [golden, pre, has_bos] =
       GENERATE(table<std::string, std::string, bool>({{"llama3", "llama-bpe", true},
+                                                      {"llama3", "llama-v3", true},
                                                       {"qwen2", "qwen2", false},
                                                       {"gpt2", "gpt-2", false},
                                                       {"smollm2", "smollm", false}}));
@@ -260,6 +261,13 @@ TEST_CASE("a GGUF's BPE tokenizer gives the ids of the tokenizer.json of such mo
   CHECK_FALSE(from_gguf->special_token("<think>"));
   const auto silent = load(as_gguf(json, pre).add_boolean("tokenizer.ggml.add_bos_token", false));
   CHECK_FALSE(silent->bos());
+}
+
+TEST_CASE("a GGUF of a distilled Qwen2 has its pieces, and text that nobody composes") {
+  Json json = golden_tokenizer("qwen2");
+  const auto from_gguf = load(as_gguf(json, "deepseek-r1-qwen"));
+  json["normalizer"] = nullptr;
+  check_same_ids(*from_gguf, *load(json));
 }
 
 TEST_CASE("a GGUF's default pre-tokenizer cuts by its four patterns, one after the other") {
