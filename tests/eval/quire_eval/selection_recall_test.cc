@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "tests/eval/quire_eval/recall.h"
+#include "tests/models/model_folder.h"
 
 namespace quire::eval {
 namespace {
@@ -92,6 +96,29 @@ TEST_CASE("the bundled model's recall grows with the number of blocks, on any nu
 
   options.num_threads = 1;
   CHECK(recall_json(measure_recall(options)) == recall_json(report));
+}
+
+TEST_CASE("layers that see a window only are left out of the recall, and the table says so") {
+  const test::TemporaryFolder folder;
+  for (const char* const name : {"model.safetensors", "tokenizer.model"}) {
+    std::filesystem::create_symlink(std::filesystem::path(QUIRE_BUNDLED_MODEL) / name,
+                                    folder.path() / name);
+  }
+  std::ifstream file(QUIRE_BUNDLED_MODEL "/config.json");
+  nlohmann::json config = nlohmann::json::parse(file);
+  config["architectures"] = {"MistralForCausalLM"};
+  config["sliding_window"] = 300;
+  folder.write("config.json", config.dump());
+  RecallOptions options;
+  options.model = folder.path();
+  options.text = QUIRE_SOURCE_DIR "/models/train/README.md";
+  options.num_tokens = 1024;
+  options.num_queries = 8;
+  options.grid = {{64}, {2}};
+  const RecallReport report = measure_recall(options);
+  CHECK(report.all_layers().num_queries == 0);
+  CHECK_THAT(recall_table(report, true),
+             Catch::Contains("4 layers see a window only") && !Catch::Contains("layer 0"));
 }
 
 TEST_CASE("a text that is too short for a measurement is refused by name") {
