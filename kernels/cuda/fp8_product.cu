@@ -3,6 +3,7 @@
 #include "kernels/cuda/device/access.cuh"
 #include "kernels/cuda/device/tile.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/plan.h"
 
 namespace quire::cuda {
 namespace {
@@ -127,13 +128,10 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksAtOnce) fp8_product_kerne
 
 template <int kOutColumns>
 void launch_product(const Product& p, const OpStream& stream) {
-  const auto tiles_of = [](int64_t extent, int64_t tile) {
-    return static_cast<unsigned>((extent + tile - 1) / tile);
-  };
   constexpr size_t kSharedBytes =
       2 * (kTileRows + kOutColumns) * kTileStride<kDepth> * sizeof(BFloat16);
   launch(stream, fp8_product_kernel<kOutColumns>,
-         dim3{tiles_of(p.weight.num_rows, kOutColumns), tiles_of(p.m, kTileRows), 1},
+         dim3{blocks_for(p.weight.num_rows, kOutColumns), blocks_for(p.m, kTileRows), 1},
          dim3{kTileThreads, 1, 1}, kSharedBytes, p);
 }
 

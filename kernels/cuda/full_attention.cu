@@ -128,8 +128,7 @@ void run_pass(const FullAttentionParams& params, const Attention& attention, con
     attend_with(WindowedRowTable(), call.num_slots + 1);
   }
   const int64_t num_merges = call.pass.num_rows * call.num_heads;
-  launch(stream, merge_kernel,
-         dim3{static_cast<unsigned>((num_merges + kMergeWarps - 1) / kMergeWarps), 1, 1},
+  launch(stream, merge_kernel, dim3{blocks_for(num_merges, kMergeWarps), 1, 1},
          dim3{kMergeWarps * kWarpSize, 1, 1}, 0, attention, call, float_rows_of(params.out));
 }
 

@@ -4,6 +4,7 @@
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/plan.h"
 
 namespace quire::cuda {
 namespace {
@@ -30,8 +31,8 @@ __global__ void head_norm_kernel(Rows<float> x, FloatRows weight, int64_t num_he
 }  // namespace
 
 void head_norm(const HeadNormParams& params, const OpStream& stream) {
-  const dim3 grid{static_cast<unsigned>(params.x.shape[0]),
-                  static_cast<unsigned>((params.x.shape[1] + kWarps - 1) / kWarps), 1};
+  const dim3 grid{static_cast<unsigned>(params.x.shape[0]), blocks_for(params.x.shape[1], kWarps),
+                  1};
   launch(stream, head_norm_kernel, grid, dim3{kWarps * kWarpSize, 1, 1}, 0,
          rows_of<float>(params.x), float_rows_of(params.weight), params.x.shape[1],
          params.x.shape[2], params.epsilon);

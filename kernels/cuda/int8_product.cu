@@ -4,6 +4,7 @@
 #include "kernels/cuda/device/int8_row.cuh"
 #include "kernels/cuda/device/tile.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/plan.h"
 
 namespace quire::cuda {
 namespace {
@@ -85,10 +86,6 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksAtOnce)
   }
 }
 
-unsigned tiles_of(int64_t extent) {
-  return static_cast<unsigned>((extent + kTileRows - 1) / kTileRows);
-}
-
 }  // namespace
 
 void quantise_rows(const ConstTensorView& from, const Int8Rows& to, const OpStream& stream) {
@@ -98,7 +95,8 @@ void quantise_rows(const ConstTensorView& from, const Int8Rows& to, const OpStre
 
 void int8_product(const Int8Rows& a, const Int8Rows& weight, const TensorView& out,
                   const OpStream& stream) {
-  launch(stream, int8_product_kernel, dim3{tiles_of(weight.num_rows), tiles_of(a.num_rows), 1},
+  launch(stream, int8_product_kernel,
+         dim3{blocks_for(weight.num_rows, kOutColumns), blocks_for(a.num_rows, kTileRows), 1},
          dim3{kTileThreads, 1, 1}, kSharedBytes, a, weight, rows_of<float>(out));
 }
 

@@ -2,6 +2,7 @@
 #include "kernels/cuda/device/tile.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/plan.h"
 
 namespace quire::cuda {
 namespace {
@@ -96,17 +97,13 @@ __global__ void __launch_bounds__(kF32Tile* kF32Tile) f32_product_kernel(Product
   }
 }
 
-unsigned tiles_of(int64_t extent, int64_t tile) {
-  return static_cast<unsigned>((extent + tile - 1) / tile);
-}
-
 template <int kOutColumns>
 void launch_bf16(const Product& p, const OpStream& stream) {
   constexpr size_t kSharedBytes =
       2 * (kTileRows + kOutColumns) * kTileStride<kDepth> * sizeof(BFloat16);
   launch(stream, bf16_product_kernel<kOutColumns>,
-         dim3{tiles_of(p.n, kOutColumns), tiles_of(p.m, kTileRows), 1}, dim3{kTileThreads, 1, 1},
-         kSharedBytes, p);
+         dim3{blocks_for(p.n, kOutColumns), blocks_for(p.m, kTileRows), 1},
+         dim3{kTileThreads, 1, 1}, kSharedBytes, p);
 }
 
 // The grid's y and z axes end at 65,535 blocks; x does not.
@@ -122,7 +119,8 @@ void product(const ConstTensorView& a, const ConstTensorView& weight, const Tens
   QUIRE_CHECK(p.m <= kMaxRowsPerLaunch) << "a product of " << p.m << " rows";
   if (p.n == 0) return;
   if (a.dtype == DType::kF32) {
-    launch(stream, f32_product_kernel, dim3{tiles_of(p.n, kF32Tile), tiles_of(p.m, kF32Tile), 1},
+    launch(stream, f32_product_kernel,
+           dim3{blocks_for(p.n, kF32Tile), blocks_for(p.m, kF32Tile), 1},
            dim3{kF32Tile * kF32Tile, 1, 1}, 0, p);
     return;
   }

@@ -180,19 +180,15 @@ __global__ void __launch_bounds__(kMergeWarps* kWarpSize)
                  attention.head_dim, out, row * out.stride0 + head * out.stride1);
 }
 
-unsigned grid_of(int64_t count, int64_t per_block) {
-  return static_cast<unsigned>((count + per_block - 1) / per_block);
-}
-
 void run_pass(const MobaAttentionParams& params, const MobaAttentionPlan& plan,
               const Attention& attention, const Routing& routing, const OpStream& stream) {
   const dim3 threads{kThreads, 1, 1};
   const int64_t num_heads = routing.pass.num_rows * routing.num_heads;
   stream.zero(routing.counts, plan.cursors - plan.counts + sizeof(RoutingCursors));
-  launch(stream, count_kernel, dim3{grid_of(num_heads, kThreads), 1, 1}, threads, 0, routing);
-  launch(stream, allocate_kernel, dim3{grid_of(plan.max_touched, kThreads), 1, 1}, threads, 0,
+  launch(stream, count_kernel, dim3{blocks_for(num_heads, kThreads), 1, 1}, threads, 0, routing);
+  launch(stream, allocate_kernel, dim3{blocks_for(plan.max_touched, kThreads), 1, 1}, threads, 0,
          routing);
-  launch(stream, scatter_kernel, dim3{grid_of(num_heads * routing.max_selected, kThreads), 1, 1},
+  launch(stream, scatter_kernel, dim3{blocks_for(num_heads * routing.max_selected, kThreads), 1, 1},
          threads, 0, routing);
   const int64_t resident = int64_t{kAttendBlocksPerMultiprocessor} * stream.num_multiprocessors();
   const auto num_blocks = static_cast<unsigned>(std::min(plan.max_tiles, resident));
@@ -203,7 +199,7 @@ void run_pass(const MobaAttentionParams& params, const MobaAttentionPlan& plan,
            dim3{kTileThreads, 1, 1}, AttendMemory<head_dim(), Element>::kBytes, attention, routing,
            strides);
   });
-  launch(stream, merge_kernel, dim3{grid_of(num_heads, kMergeWarps), 1, 1},
+  launch(stream, merge_kernel, dim3{blocks_for(num_heads, kMergeWarps), 1, 1},
          dim3{kMergeWarps * kWarpSize, 1, 1}, 0, attention, routing, float_rows_of(params.out));
 }
 

@@ -377,8 +377,7 @@ void run_pass(const GateCall& call, const OpStream& stream) {
   const int64_t list_bytes = int64_t{call.max_candidates} * static_cast<int64_t>(sizeof(uint64_t));
   const int64_t num_warps =
       std::clamp<int64_t>(kSelectSharedBytes / std::max<int64_t>(list_bytes, 1), 1, kSelectWarps);
-  launch(stream, select_kernel,
-         dim3{static_cast<unsigned>((num_choices + num_warps - 1) / num_warps), 1, 1},
+  launch(stream, select_kernel, dim3{blocks_for(num_choices, num_warps), 1, 1},
          dim3{static_cast<unsigned>(num_warps * kWarpSize), 1, 1},
          static_cast<size_t>(num_warps * list_bytes), call);
 }

@@ -15,8 +15,6 @@ constexpr int64_t kMaxPairs = int64_t{1} << 30;
 // A launch's grid has at most so many tiles of rows.
 constexpr int64_t kMaxRowsOfProduct = 65'535 * kTileRows;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /// The largest number of rows, up to `num_rows`, whose plan fits. `plan_of(rows)` grows with rows.
 template <class PlanOf>
 auto fit(const char* op, int64_t num_rows, int64_t max_rows, size_t scratch_bytes,
@@ -64,9 +62,7 @@ MobaAttentionPlan plan_moba_attention(const AttentionSizes& sizes, size_t scratc
 }
 
 int64_t max_runs_of_row(int64_t max_kv_len, int64_t window) {
-  const auto runs_of = [](int64_t tokens) {
-    return (tokens + kFullRunTokens - 1) / kFullRunTokens;
-  };
+  const auto runs_of = [](int64_t tokens) { return ceil_div(tokens, kFullRunTokens); };
   const int64_t all = runs_of(std::max<int64_t>(max_kv_len, 1));
   // Of the tokens before its own it may see the last one of a run.
   return window == 0 ? all : std::min(all, runs_of(window - 1) + 1);

@@ -9,6 +9,14 @@
 
 namespace quire::cuda {
 
+/// a / b, rounded up.
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// The extent of a grid whose blocks take `per_block` of `count` items each.
+inline unsigned blocks_for(int64_t count, int64_t per_block) {
+  return static_cast<unsigned>(ceil_div(count, per_block));
+}
+
 /// Places arrays behind each other, 256-byte aligned.
 class ScratchLayout {
  public:

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/device/access.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/plan.h"
 
 namespace quire::cuda {
 namespace {
@@ -47,9 +48,7 @@ __global__ void compare_kernel(const uint32_t* actual, const uint32_t* expected,
   if (i < count && actual[i] != expected[i]) atomicAdd(num_different, 1);
 }
 
-dim3 grid_of(int64_t count) {
-  return dim3{static_cast<unsigned>((count + kThreads - 1) / kThreads), 1, 1};
-}
+dim3 grid_of(int64_t count) { return dim3{blocks_for(count, kThreads), 1, 1}; }
 
 }  // namespace
 
