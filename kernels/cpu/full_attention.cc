@@ -6,6 +6,7 @@
 #include "kernels/cpu/kv_tile.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/cpu/softmax_states.h"
 
 // A tile of rows goes over the keys in ascending order with a running softmax; every tile of keys
 // is packed once for hundreds of rows. Keys are cut at fixed places, into tiles within each block
@@ -25,23 +26,6 @@ constexpr int64_t kMinTileRows = 48;
 constexpr int64_t kMaxTileRows = 512;  // their state and queries stay in the second cache
 constexpr int64_t kItemsPerThread = 4;
 constexpr int64_t kMaxPartBytes = int64_t{32} << 20;
-
-/// Softmax states of `num_rows` rows in memory that is kept.
-class States {
- public:
-  SoftmaxRows reserve(int64_t num_rows, int64_t head_dim) {
-    const auto count = static_cast<size_t>(num_rows);
-    return {max_.reserve(count), sum_.reserve(count),
-            out_.reserve(count * static_cast<size_t>(padded_dim(head_dim)))};
-  }
-
- private:
-  Scratch<float> max_, sum_, out_;
-};
-
-SoftmaxRows from_row(const SoftmaxRows& rows, int64_t row, int64_t head_dim) {
-  return {rows.max + row, rows.sum + row, rows.out + row * padded_dim(head_dim)};
-}
 
 /// One row tile and what it needs to know of the op.
 class TileAttention {
@@ -63,7 +47,7 @@ class TileAttention {
   /// The rows' state over segments [begin, end).
   void attend(int64_t begin, int64_t end, const SoftmaxRows& state) const {
     thread_local Scratch<float> query_scratch;
-    thread_local States part_states;
+    thread_local SoftmaxStates part_states;
     float* query = query_scratch.reserve(static_cast<size_t>(num_rows() * query_stride(head_dim_)));
     for (int64_t r = 0; r < num_rows(); ++r) {
       pack_query(reinterpret_cast<const BFloat16*>(address(params_.query, token_row(r), head(r))),
@@ -178,7 +162,7 @@ void attend_whole_tiles(const FullAttentionParams& params, const std::vector<Row
   // Backwards: the tiles with the most keys first, so that threads end together.
   parallel_for(num_tiles, 1, [&](int64_t i) {
     const TileAttention tile(params, tiles[static_cast<size_t>(num_tiles - 1 - i)]);
-    thread_local States states;
+    thread_local SoftmaxStates states;
     const SoftmaxRows state = states.reserve(tile.num_rows(), params.kv.head_dim());
     tile.attend(tile.first_segment(), tile.num_segments(), state);
     tile.write(state);
@@ -209,7 +193,7 @@ std::vector<Part> list_parts(const FullAttentionParams& params, const std::vecto
 void attend_parts(const FullAttentionParams& params, const std::vector<RowTile>& tiles,
                   const std::vector<Part>& parts, int64_t num_state_rows) {
   const int64_t head_dim = params.kv.head_dim();
-  thread_local States states;
+  thread_local SoftmaxStates states;
   const SoftmaxRows state = states.reserve(num_state_rows, head_dim);
   parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t i) {
     const Part& part = parts[static_cast<size_t>(i)];
@@ -248,9 +232,7 @@ void full_attention(const FullAttentionParams& params) {
   if (static_cast<int64_t>(tiles.size()) < num_wanted) {
     int64_t num_state_rows = 0;
     const std::vector<Part> parts = list_parts(params, tiles, num_state_rows);
-    const int64_t row_bytes =
-        (padded_dim(params.kv.head_dim()) + 2) * static_cast<int64_t>(sizeof(float));
-    if (num_state_rows * row_bytes <= kMaxPartBytes) {
+    if (num_state_rows * softmax_row_bytes(params.kv.head_dim()) <= kMaxPartBytes) {
       return attend_parts(params, tiles, parts, num_state_rows);
     }
   }

@@ -6,6 +6,7 @@
 #include "kernels/cpu/kv_tile.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/cpu/softmax_states.h"
 
 // Key-block-major: the (row, head, slot) routes of a pass are grouped by the block they look at,
 // each block's keys and values are packed once, and all its rows are attended together. Every route
@@ -23,7 +24,7 @@ constexpr int64_t kMaxPartialBytes = int64_t{64} << 20;
 /// What a pass needs; about kMaxPartialBytes at most.
 struct PassScratch {
   BlockRoutes routes;
-  Scratch<float> max, sum, out;  // partials, by place
+  SoftmaxStates partials;  // by place
 };
 
 class Pass {
@@ -35,11 +36,7 @@ class Pass {
         num_heads_(params.query.shape[1]),
         max_top_k_(params.selected.shape[2]),
         head_dim_(params.kv.head_dim()),
-        stride_(padded_dim(head_dim_)) {
-    const auto num_routes = static_cast<size_t>(routes_.num_routes());
-    state_ = {scratch.max.reserve(num_routes), scratch.sum.reserve(num_routes),
-              scratch.out.reserve(num_routes * static_cast<size_t>(stride_))};
-  }
+        partials_(scratch.partials.reserve(routes_.num_routes(), head_dim_)) {}
 
   /// `upcoming`: the group that this thread will probably attend next.
   void attend(const BlockRows& group, const BlockRows& upcoming) const {
@@ -74,11 +71,11 @@ class Pass {
     int64_t num_slots = 0;
     while (num_slots < max_top_k_ && selected[num_slots] != -1) ++num_slots;
     thread_local std::vector<float> merged;
-    merged.resize(static_cast<size_t>(stride_));
+    merged.resize(static_cast<size_t>(padded_dim(head_dim_)));
     merge_partials({.places = routes_.places() + first,
                     .num_partials = num_slots,
                     .head_dim = head_dim_,
-                    .state = state_,
+                    .state = partials_,
                     .out = merged.data()});
     write_row(merged.data(), head_dim_, params_.out.dtype, address(params_.out, row, head));
   }
@@ -97,14 +94,13 @@ class Pass {
                  .limits = limits.data(),
                  .softmax_scale = params_.softmax_scale,
                  .is_first = first_key == 0,
-                 .state = {state_.max + group.begin, state_.sum + group.begin,
-                           state_.out + group.begin * stride_}});
+                 .state = from_row(partials_, group.begin, head_dim_)});
   }
 
   const MobaAttentionParams& params_;
   const BlockRoutes& routes_;
-  int64_t first_row_, num_heads_, max_top_k_, head_dim_, stride_;
-  SoftmaxRows state_{};  // partials, by place
+  int64_t first_row_, num_heads_, max_top_k_, head_dim_;
+  SoftmaxRows partials_;  // by place
 };
 
 }  // namespace
@@ -114,9 +110,8 @@ void moba_attention(const MobaAttentionParams& params) {
       read_batch(params.batch, params.kv, params.query.shape[0]);
   if (sequences.empty()) return;
   const int64_t num_heads = params.query.shape[1];
-  const int64_t partial_bytes = (padded_dim(params.kv.head_dim()) + 2) *
-                                static_cast<int64_t>(sizeof(float)) * num_heads *
-                                params.selected.shape[2];
+  const int64_t partial_bytes =
+      softmax_row_bytes(params.kv.head_dim()) * num_heads * params.selected.shape[2];
   const int64_t rows_per_pass = std::max<int64_t>(kMaxPartialBytes / partial_bytes, 1);
   const int64_t last_row = sequences.back().end_row;
   thread_local PassScratch scratch;
