@@ -35,12 +35,12 @@ class BlockWeight final : public CpuWeight {
 
   void multiply(const ConstTensorView& a, const TensorView& out, MatmulScratch&) const override {
     const int64_t num_rows_m = a.shape[0];
-    const int64_t num_blocks = (num_rows_m + kRowsPerItem - 1) / kRowsPerItem;
+    const int64_t num_pieces = (num_rows_m + kRowsPerItem - 1) / kRowsPerItem;
     const auto num_panels = static_cast<int64_t>(panels_.size());
-    parallel_for(num_panels * num_blocks, 1, [&](int64_t item) {
-      const int64_t row = item % num_blocks * kRowsPerItem;
+    parallel_for(num_panels * num_pieces, 1, [&](int64_t item) {
+      const int64_t row = item % num_pieces * kRowsPerItem;
       const int64_t count = std::min(num_rows_m - row, kRowsPerItem);
-      multiply_panel(panels_[static_cast<size_t>(item / num_blocks)], a.rows(row, count),
+      multiply_panel(panels_[static_cast<size_t>(item / num_pieces)], a.rows(row, count),
                      out.rows(row, count));
     });
   }

@@ -62,16 +62,16 @@ class PanelWeight : public CpuWeight {
     for (int64_t word = 0; word < num_words_; ++word) to[word * kColumns] = words[word];
   }
 
-  /// Calls product(panel, first_row, Product) for pieces of the result, on all threads.
+  /// Calls action(panel, first_row, Product) for pieces of the result, on all threads.
   template <class Action>
   void for_each_piece(const void* a, const TensorView& out, const Action& action) const {
     const int64_t num_rows_m = out.shape[0];
-    const int64_t num_blocks = (num_rows_m + kRowsPerItem - 1) / kRowsPerItem;
+    const int64_t num_pieces = (num_rows_m + kRowsPerItem - 1) / kRowsPerItem;
     const int64_t dots = std::min(num_rows_m, kRowsPerItem) * num_words_ * (kColumns / kLanes);
-    parallel_for(num_panels() * num_blocks, std::max<int64_t>(kDotsPerGrain / (dots + 1), 1),
+    parallel_for(num_panels() * num_pieces, std::max<int64_t>(kDotsPerGrain / (dots + 1), 1),
                  [&](int64_t item) {
-                   const int64_t index = item / num_blocks;
-                   const int64_t row = item % num_blocks * kRowsPerItem;
+                   const int64_t index = item / num_pieces;
+                   const int64_t row = item % num_pieces * kRowsPerItem;
                    panel_dot::Product p;
                    p.a = static_cast<const std::byte*>(a) + row * row_bytes();
                    p.a_stride_bytes = row_bytes();

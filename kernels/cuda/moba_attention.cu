@@ -183,23 +183,23 @@ __global__ void __launch_bounds__(kMergeWarps* kWarpSize)
 void run_pass(const MobaAttentionParams& params, const MobaAttentionPlan& plan,
               const Attention& attention, const Routing& routing, const OpStream& stream) {
   const dim3 threads{kThreads, 1, 1};
-  const int64_t num_heads = routing.pass.num_rows * routing.num_heads;
+  const int64_t num_lists = routing.pass.num_rows * routing.num_heads;  // of slots
   stream.zero(routing.counts, plan.cursors - plan.counts + sizeof(RoutingCursors));
-  launch(stream, count_kernel, dim3{blocks_for(num_heads, kThreads), 1, 1}, threads, 0, routing);
+  launch(stream, count_kernel, dim3{blocks_for(num_lists, kThreads), 1, 1}, threads, 0, routing);
   launch(stream, allocate_kernel, dim3{blocks_for(plan.max_touched, kThreads), 1, 1}, threads, 0,
          routing);
-  launch(stream, scatter_kernel, dim3{blocks_for(num_heads * routing.max_selected, kThreads), 1, 1},
+  launch(stream, scatter_kernel, dim3{blocks_for(num_lists * routing.max_selected, kThreads), 1, 1},
          threads, 0, routing);
   const int64_t resident = int64_t{kAttendBlocksPerMultiprocessor} * stream.num_multiprocessors();
-  const auto num_blocks = static_cast<unsigned>(std::min(plan.max_tiles, resident));
+  const auto num_attending = static_cast<unsigned>(std::min(plan.max_tiles, resident));
   const QueryStrides strides{params.query.stride[0], params.query.stride[1]};
   for_pool(params.kv, [&](auto head_dim, auto element) {
     using Element = decltype(element);
-    launch(stream, attend_kernel<head_dim(), Element>, dim3{num_blocks, 1, 1},
+    launch(stream, attend_kernel<head_dim(), Element>, dim3{num_attending, 1, 1},
            dim3{kTileThreads, 1, 1}, AttendMemory<head_dim(), Element>::kBytes, attention, routing,
            strides);
   });
-  launch(stream, merge_kernel, dim3{blocks_for(num_heads, kMergeWarps), 1, 1},
+  launch(stream, merge_kernel, dim3{blocks_for(num_lists, kMergeWarps), 1, 1},
          dim3{kMergeWarps * kWarpSize, 1, 1}, 0, attention, routing, float_rows_of(params.out));
 }
 
