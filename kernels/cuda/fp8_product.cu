@@ -1,21 +1,16 @@
 #include "kernels/cuda/fp8_product.h"
 
 #include "kernels/cuda/device/access.cuh"
+#include "kernels/cuda/device/product_tile.cuh"
 #include "kernels/cuda/device/tile.cuh"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/plan.h"
 
 namespace quire::cuda {
 namespace {
 
-constexpr int kDepth = 64;        // of k at a time
-constexpr int kCodes = 8;         // that become one store of 16 bytes
-constexpr int kBlocksAtOnce = 4;  // of a multiprocessor; as many registers as this leaves
+constexpr int kDepth = kProductDepth;
+constexpr int kCodes = 8;  // that become one store of 16 bytes
 constexpr int kTile = kTileRows * kTileStride<kDepth>;
 static_assert(kFp8TileUnit % kDepth == 0);
-// Few rows do not fill a device with wide tiles of columns: their weight is read by more blocks.
-constexpr int kManyColumns = 64, kFewColumns = 16;
-constexpr int64_t kFewRows = kTileRows;
 
 struct Product {
   const BFloat16* a;  // [m, k], rows a_stride apart
@@ -64,7 +59,8 @@ __device__ __forceinline__ ptx::Words16 widen_codes(const CodesAndScale& from) {
 /// One tile of 64 rows and `kOutColumns` columns of the result per block; k in steps of 64. While a
 /// step is multiplied, the next one's rows of `a` are copied and its codes wait in registers.
 template <int kOutColumns>
-__global__ void __launch_bounds__(kTileThreads, kBlocksAtOnce) fp8_product_kernel(Product p) {
+__global__ void __launch_bounds__(kTileThreads, kProductBlocksAtOnce)
+    fp8_product_kernel(Product p) {
   constexpr int kBTile = kOutColumns * kTileStride<kDepth>;
   constexpr int kChunks = kOutColumns * kDepth / kCodes / kTileThreads;  // of a thread
   auto* const a_tiles = reinterpret_cast<BFloat16*>(ptx::dynamic_shared_memory());
@@ -126,15 +122,6 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksAtOnce) fp8_product_kerne
   });
 }
 
-template <int kOutColumns>
-void launch_product(const Product& p, const OpStream& stream) {
-  constexpr size_t kSharedBytes =
-      2 * (kTileRows + kOutColumns) * kTileStride<kDepth> * sizeof(BFloat16);
-  launch(stream, fp8_product_kernel<kOutColumns>,
-         dim3{blocks_for(p.weight.num_rows, kOutColumns), blocks_for(p.m, kTileRows), 1},
-         dim3{kTileThreads, 1, 1}, kSharedBytes, p);
-}
-
 }  // namespace
 
 void fp8_product(const ConstTensorView& a, const Fp8Weight& weight, const TensorView& out,
@@ -147,8 +134,9 @@ void fp8_product(const ConstTensorView& a, const Fp8Weight& weight, const Tensor
       a.stride[0],
       out.stride[0],
       weight.num_columns % 8 == 0 && a.stride[0] % 8 == 0 && is_16_byte_aligned(a.data)};
-  if (p.m <= kFewRows) return launch_product<kFewColumns>(p, stream);
-  launch_product<kManyColumns>(p, stream);
+  for_product_columns(p.m, [&](auto columns) {
+    launch_product<columns()>(stream, fp8_product_kernel<columns()>, p.m, weight.num_rows, p);
+  });
 }
 
 }  // namespace quire::cuda

@@ -2,19 +2,17 @@
 
 #include "kernels/cuda/device/access.cuh"
 #include "kernels/cuda/device/int8_row.cuh"
+#include "kernels/cuda/device/product_tile.cuh"
 #include "kernels/cuda/device/tile.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/plan.h"
 
 namespace quire::cuda {
 namespace {
 
 constexpr int kQuantiseThreads = 256;
 constexpr int kOutColumns = 64;
-constexpr int kPairs = 64;        // of integers, of k at a time: a tile's elements are pairs
-constexpr int kBlocksAtOnce = 4;  // of a multiprocessor; as many registers as this leaves
+constexpr int kPairs = kProductDepth;  // of integers: a tile's elements are pairs
 constexpr int kTile = kTileRows * kTileStride<kPairs>;
-constexpr size_t kSharedBytes = 4 * kTile * sizeof(BFloat16);
 static_assert(kOutColumns == kTileRows);
 
 /// A block per row.
@@ -35,7 +33,7 @@ __global__ void quantise_kernel(FloatRows from, int64_t num_columns, Int8Rows to
 
 /// One 64 x 64 tile of the result per block; k in steps of 128 integers, the next step's rows under
 /// way while this one is multiplied.
-__global__ void __launch_bounds__(kTileThreads, kBlocksAtOnce)
+__global__ void __launch_bounds__(kTileThreads, kProductBlocksAtOnce)
     int8_product_kernel(Int8Rows a, Int8Rows weight, Rows<float> out) {
   auto* const tiles = reinterpret_cast<BFloat16*>(ptx::dynamic_shared_memory());
   const int64_t first_m = static_cast<int64_t>(blockIdx.y) * kTileRows;
@@ -95,9 +93,8 @@ void quantise_rows(const ConstTensorView& from, const Int8Rows& to, const OpStre
 
 void int8_product(const Int8Rows& a, const Int8Rows& weight, const TensorView& out,
                   const OpStream& stream) {
-  launch(stream, int8_product_kernel,
-         dim3{blocks_for(weight.num_rows, kOutColumns), blocks_for(a.num_rows, kTileRows), 1},
-         dim3{kTileThreads, 1, 1}, kSharedBytes, a, weight, rows_of<float>(out));
+  launch_product<kOutColumns>(stream, int8_product_kernel, a.num_rows, weight.num_rows, a, weight,
+                              rows_of<float>(out));
 }
 
 }  // namespace quire::cuda

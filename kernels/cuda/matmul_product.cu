@@ -1,4 +1,5 @@
 #include "kernels/cuda/device/access.cuh"
+#include "kernels/cuda/device/product_tile.cuh"
 #include "kernels/cuda/device/tile.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ops.h"
@@ -7,11 +8,7 @@
 namespace quire::cuda {
 namespace {
 
-constexpr int kDepth = 64;        // of k at a time
-constexpr int kBlocksAtOnce = 4;  // of a multiprocessor; as many registers as this leaves
-// Few rows do not fill a device with wide tiles of columns: their weight is read by more blocks.
-constexpr int kManyColumns = 64, kFewColumns = 16;
-constexpr int64_t kFewRows = kTileRows;
+constexpr int kDepth = kProductDepth;
 
 struct Product {
   const void* a;       // [m, k], rows a_stride apart
@@ -25,7 +22,8 @@ struct Product {
 /// next step's rows under way while this one is multiplied. A sum is one chain over k, whatever the
 /// width.
 template <int kOutColumns>
-__global__ void __launch_bounds__(kTileThreads, kBlocksAtOnce) bf16_product_kernel(Product p) {
+__global__ void __launch_bounds__(kTileThreads, kProductBlocksAtOnce)
+    bf16_product_kernel(Product p) {
   auto* shared = reinterpret_cast<BFloat16*>(ptx::dynamic_shared_memory());
   BFloat16* const a_tiles = shared;
   BFloat16* const b_tiles = shared + 2 * kTileRows * kTileStride<kDepth>;
@@ -97,15 +95,6 @@ __global__ void __launch_bounds__(kF32Tile* kF32Tile) f32_product_kernel(Product
   }
 }
 
-template <int kOutColumns>
-void launch_bf16(const Product& p, const OpStream& stream) {
-  constexpr size_t kSharedBytes =
-      2 * (kTileRows + kOutColumns) * kTileStride<kDepth> * sizeof(BFloat16);
-  launch(stream, bf16_product_kernel<kOutColumns>,
-         dim3{blocks_for(p.n, kOutColumns), blocks_for(p.m, kTileRows), 1},
-         dim3{kTileThreads, 1, 1}, kSharedBytes, p);
-}
-
 // The grid's y and z axes end at 65,535 blocks; x does not.
 constexpr int64_t kMaxRowsPerLaunch = 65'535 * kF32Tile;
 
@@ -126,8 +115,9 @@ void product(const ConstTensorView& a, const ConstTensorView& weight, const Tens
   }
   p.is_aligned = p.k % 8 == 0 && p.a_stride % 8 == 0 && is_16_byte_aligned(a.data) &&
                  is_16_byte_aligned(weight.data);
-  if (p.m <= kFewRows) return launch_bf16<kFewColumns>(p, stream);
-  launch_bf16<kManyColumns>(p, stream);
+  for_product_columns(p.m, [&](auto columns) {
+    launch_product<columns()>(stream, bf16_product_kernel<columns()>, p.m, p.n, p);
+  });
 }
 
 }  // namespace quire::cuda
