@@ -57,17 +57,10 @@ __global__ void __launch_bounds__(kTileThreads, kProductBlocksAtOnce)
   const bool has_rows = first_m + threadIdx.x / kWarpSize * 16 < a.num_rows;  // this warp
   int32_t sums[kOutColumns / 8][4] = {};
   const int64_t num_steps = (num_pairs + kPairs - 1) / kPairs;
-  load_step(0);
-  ptx::commit_copies();
-  for (int64_t step = 0; step < num_steps; ++step) {
-    if (step + 1 < num_steps) load_step(step + 1);
-    ptx::commit_copies();
-    ptx::wait_copies<1>();
-    __syncthreads();
+  for_each_step(num_steps, load_step, [&](int64_t step) {
     const BFloat16* tile = tiles + step % 2 * 2 * kTile;
     if (has_rows) multiply_rows<kPairs, kOutColumns>(sums, tile, tile + kTile);
-    __syncthreads();
-  }
+  });
 
   const int lane = threadIdx.x % kWarpSize;
 #pragma unroll

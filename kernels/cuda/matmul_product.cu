@@ -50,20 +50,13 @@ __global__ void __launch_bounds__(kTileThreads, kProductBlocksAtOnce)
   const bool has_rows = first_m + threadIdx.x / kWarpSize * 16 < p.m;  // this warp
   float sums[kOutColumns / 8][4] = {};
   const int64_t num_steps = (p.k + kDepth - 1) / kDepth;
-  load_step(0);
-  ptx::commit_copies();
-  for (int64_t step = 0; step < num_steps; ++step) {
-    if (step + 1 < num_steps) load_step(step + 1);
-    ptx::commit_copies();
-    ptx::wait_copies<1>();
-    __syncthreads();
+  for_each_step(num_steps, load_step, [&](int64_t step) {
     const int buffer = static_cast<int>(step % 2);
     if (has_rows) {
       multiply_rows<kDepth, kOutColumns>(sums, a_tiles + buffer * kTileRows * kTileStride<kDepth>,
                                          b_tiles + buffer * kOutColumns * kTileStride<kDepth>);
     }
-    __syncthreads();
-  }
+  });
 
   for_each_sum<kOutColumns>(sums, [&](int row, int column, float sum) {
     const int64_t m = first_m + row, n = first_n + column;

@@ -18,6 +18,32 @@ inline constexpr int kProductDepth = 64;  // elements of k in a step
 /// Blocks of a multiprocessor; as many registers as this leaves.
 inline constexpr int kProductBlocksAtOnce = 4;
 
+/// The steps of k in order. `begin(step)` starts to fetch a step's rows; `complete(step)` ends what
+/// copies alone can not do, before the next step begins; `multiply(step)` may read all of its rows.
+template <class Begin, class Complete, class Multiply>
+__device__ __forceinline__ void for_each_step(int64_t num_steps, const Begin& begin,
+                                              const Complete& complete, const Multiply& multiply) {
+  begin(0);
+  ptx::commit_copies();
+  for (int64_t step = 0; step < num_steps; ++step) {
+    complete(step);
+    if (step + 1 < num_steps) begin(step + 1);
+    ptx::commit_copies();
+    ptx::wait_copies<1>();
+    __syncthreads();
+    multiply(step);
+    __syncthreads();
+  }
+}
+
+/// The same where copies do it all.
+template <class Begin, class Multiply>
+__device__ __forceinline__ void for_each_step(int64_t num_steps, const Begin& begin,
+                                              const Multiply& multiply) {
+  for_each_step(
+      num_steps, begin, [](int64_t) {}, multiply);
+}
+
 /// Calls `with(std::integral_constant<int, N>)` for the columns of a result's tiles. Few rows do
 /// not fill a device with wide tiles: with narrow ones their weight is read by more blocks.
 template <class With>
