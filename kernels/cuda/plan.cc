@@ -8,12 +8,11 @@
 namespace quire::cuda {
 namespace {
 
-constexpr int64_t kTileRows = 64;
 // Partials are numbered by 32-bit integers.
 constexpr int64_t kMaxPairs = int64_t{1} << 30;
 
 // A launch's grid has at most so many tiles of rows.
-constexpr int64_t kMaxRowsOfProduct = 65'535 * kTileRows;
+constexpr int64_t kMaxRowsOfProduct = int64_t{65'535} * kTileRows;
 
 /// The largest number of rows, up to `num_rows`, whose plan fits. `plan_of(rows)` grows with rows.
 template <class PlanOf>
@@ -102,7 +101,7 @@ GatePlan plan_moba_gate(const GateSizes& sizes, size_t scratch_bytes) {
   // A prefill has tiles enough to fill the device; a decode step has one per sequence and KV head
   // and cuts its history instead. Candidates do not depend on the cut: keys are compared exactly.
   const int64_t num_tiles =
-      sizes.num_kv_heads * (sizes.num_rows * group_size / kTileRows + sizes.num_seqs);
+      sizes.num_kv_heads * max_packed_tiles(sizes.num_rows, group_size, sizes.num_seqs);
   const int64_t wanted = ceil_div(2 * sizes.num_multiprocessors, std::max<int64_t>(num_tiles, 1));
   const int64_t num_columns = ceil_div(std::max<int64_t>(sizes.max_history, 1), kGateColumns);
   const int64_t columns_per_split =

@@ -17,6 +17,15 @@ inline unsigned blocks_for(int64_t count, int64_t per_block) {
   return static_cast<unsigned>(ceil_div(count, per_block));
 }
 
+/// Rows of queries or of a product that a block computes together.
+inline constexpr int kTileRows = 64;
+
+/// No batch has more tiles of packed rows (device/batch.cuh) than this in a pass of `num_rows`
+/// rows.
+inline int64_t max_packed_tiles(int64_t num_rows, int64_t group_size, int64_t num_seqs) {
+  return num_rows * group_size / kTileRows + num_seqs;
+}
+
 /// Places arrays behind each other, 256-byte aligned.
 class ScratchLayout {
  public:
@@ -43,7 +52,7 @@ struct AttentionSizes {
   int64_t num_buckets = 0;  // (block, KV head) pairs of the pool; MoBA only
 };
 
-/// One tile of routed rows: at most 64 that read the same block.
+/// One tile of routed rows: at most kTileRows that read the same block.
 struct RoutedTile {
   int32_t bucket, first, num_rows;
 };

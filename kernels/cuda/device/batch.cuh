@@ -78,8 +78,8 @@ __device__ __forceinline__ RowPlace place_of_row(const Batch& batch, int64_t row
   return {-1, 0};
 }
 
-/// 64 packed rows: packed row r of a sequence is token r / group_size, head r % group_size of the
-/// KV head's group. A tile may begin in the middle of a token.
+/// Packed rows, as many as kTileRows: packed row r of a sequence is token r / group_size, head r %
+/// group_size of the KV head's group. A tile may begin in the middle of a token.
 struct PackedTile {
   RowSpan span;
   int64_t first_packed;  // seq -1 in `span`: no such tile
@@ -97,11 +97,6 @@ __device__ __forceinline__ PackedTile locate_tile(const Batch& batch, const Pass
     tile -= num_tiles;
   }
   return {{-1, 0, 0, 0}, 0};
-}
-
-/// No batch has more tiles than this in a pass of `num_rows` rows.
-inline int64_t max_packed_tiles(int64_t num_rows, int64_t group_size, int64_t num_seqs) {
-  return num_rows * group_size / kTileRows + num_seqs;
 }
 
 }  // namespace quire::cuda

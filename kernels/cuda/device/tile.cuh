@@ -7,6 +7,7 @@
 #include "kernels/bfloat16.h"
 #include "kernels/cuda/device/ptx.cuh"
 #include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/plan.h"
 
 // Tiles of bf16 rows in shared memory, and their products on tensor cores. A tile's rows lie
 // kColumns + 8 elements apart: the 16 bytes shift the banks from row to row, so that the eight rows
@@ -17,9 +18,9 @@
 
 namespace quire::cuda {
 
-/// Four warps; each owns 16 rows of a tile of queries and sees all columns.
-inline constexpr int kTileRows = 64;
+/// Four warps; each owns 16 of a tile's kTileRows and sees all columns.
 inline constexpr int kTileThreads = 128;
+static_assert(kTileThreads / kWarpSize * 16 == kTileRows);
 
 template <int kColumns>
 inline constexpr int kTileStride = kColumns + 8;
