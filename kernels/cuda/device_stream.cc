@@ -116,13 +116,13 @@ OpStream DeviceStream::begin(OpId op) const {
 
 std::array<uint64_t, 2> DeviceStream::memory() const {
   size_t free_bytes = 0, total_bytes = 0;
-  check(cudaSetDevice(ordinal_), "memory", "choosing the device");
+  choose(OpId::kMemory);
   check(cudaMemGetInfo(&free_bytes, &total_bytes), "memory", "reading the free memory");
   return {free_bytes, total_bytes};
 }
 
 std::unique_ptr<DeviceBuffer> DeviceStream::allocate(size_t bytes) {
-  check(cudaSetDevice(ordinal_), "memory", "choosing the device");
+  choose(OpId::kMemory);
   const size_t padded = Workspace::padded(std::max<size_t>(bytes, 1));
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, padded);
@@ -139,7 +139,7 @@ std::unique_ptr<DeviceBuffer> DeviceStream::allocate(size_t bytes) {
 }
 
 void DeviceStream::upload(std::span<const std::byte> host, void* device) {
-  check(cudaSetDevice(ordinal_), "memory", "choosing the device");
+  choose(OpId::kMemory);
   auto* target = static_cast<std::byte*>(device);
   while (!host.empty()) {
     Staging& staging = staging_[next_staging_];
@@ -156,7 +156,7 @@ void DeviceStream::upload(std::span<const std::byte> host, void* device) {
 }
 
 void DeviceStream::download(const void* device, std::span<std::byte> host) {
-  check(cudaSetDevice(ordinal_), "memory", "choosing the device");
+  choose(OpId::kMemory);
   const auto* source = static_cast<const std::byte*>(device);
   Staging& staging = staging_[next_staging_];
   check(cudaEventSynchronize(staging.copied), "memory", "waiting for a copy to the device");
@@ -177,7 +177,7 @@ void DeviceStream::download(const void* device, std::span<std::byte> host) {
 }
 
 void DeviceStream::synchronize() {
-  check(cudaSetDevice(ordinal_), "memory", "choosing the device");
+  choose(OpId::kMemory);
   check(cudaMemcpyAsync(host_fault_, device_fault_, sizeof(Fault), cudaMemcpyDeviceToHost, stream_),
         "memory", "copying from the device");
   check(cudaStreamSynchronize(stream_), "memory", "waiting for the device");

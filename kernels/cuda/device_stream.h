@@ -62,7 +62,7 @@ class DeviceStream {
   DeviceStream& operator=(const DeviceStream&) = delete;
   ~DeviceStream();
 
-  /// "NVIDIA H100 80GB HBM3, 132 multiprocessors, compute capability 9.0, driver 13.0"
+  /// "NVIDIA H100 80GB HBM3, 132 multiprocessors, compute capability 9.0, driver for CUDA 13.0"
   const std::string& description() const { return description_; }
   OpStream begin(OpId op) const;
   /// Makes the device the calling thread's. Throws DeviceError.
