@@ -21,11 +21,16 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "integration"))
+sys.path[:0] = [str(HERE / "compare"), str(HERE.parent / "integration")]
 from gguf_writer import F32, STRING, U32, entry, name_of, padded, string  # noqa: E402
+from llama_shapes import tensor_shapes  # noqa: E402
 
 LAYERS, DIM, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCAB = 16, 1024, 16, 4, 64, 4096, 32768
 CONTEXT = 1 << 17
+CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": VOCAB, "hidden_size": DIM, "intermediate_size": FFN,
+          "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS,
+          "head_dim": HEAD_DIM, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+          "max_position_embeddings": CONTEXT, "tie_word_embeddings": True}
 # Name: (number in a GGUF, elements of a block, its bytes from the start, and how many random ones follow). The factors
 # are powers of two that keep numbers small; kernels take the same time for all.
 TYPES = {"F32": (0, 1, b"\0\0\x80\x3f", 0), "BF16": (30, 1, b"", 2),
@@ -33,22 +38,6 @@ TYPES = {"F32": (0, 1, b"\0\0\x80\x3f", 0), "BF16": (30, 1, b"", 2),
          "Q4_K": (12, 256, struct.pack("<ee", 2**-16, 7.5 * 2**-16), 140)}
 KINDS = ("BF16", "Q8_0", "Q4_K")
 TOKENS = {"prefill": 512, "decode": 64}  # of one repetition
-
-
-def shapes():
-    yield "model.embed_tokens.weight", [VOCAB, DIM]
-    for layer in range(LAYERS):
-        prefix = f"model.layers.{layer}."
-        yield prefix + "input_layernorm.weight", [DIM]
-        yield prefix + "self_attn.q_proj.weight", [HEADS * HEAD_DIM, DIM]
-        yield prefix + "self_attn.k_proj.weight", [KV_HEADS * HEAD_DIM, DIM]
-        yield prefix + "self_attn.v_proj.weight", [KV_HEADS * HEAD_DIM, DIM]
-        yield prefix + "self_attn.o_proj.weight", [DIM, HEADS * HEAD_DIM]
-        yield prefix + "post_attention_layernorm.weight", [DIM]
-        yield prefix + "mlp.gate_proj.weight", [FFN, DIM]
-        yield prefix + "mlp.up_proj.weight", [FFN, DIM]
-        yield prefix + "mlp.down_proj.weight", [DIM, FFN]
-    yield "model.norm.weight", [DIM]
 
 
 @functools.lru_cache(maxsize=None)
@@ -61,7 +50,7 @@ def pattern(kind, table):
 
 
 def tensors(kind, table):
-    for name, shape in shapes():
+    for name, shape in tensor_shapes(CONFIG).items():
         stored = kind if len(shape) == 2 else ("BF16" if kind == "BF16" else "F32")
         count = shape[0] * (shape[1] if len(shape) == 2 else 1)
         _, elements, head, tail = TYPES[stored]
@@ -73,11 +62,7 @@ def tensors(kind, table):
 
 def write_folder(path, table):
     path.mkdir()
-    config = {"architectures": ["LlamaForCausalLM"], "vocab_size": VOCAB, "hidden_size": DIM, "intermediate_size": FFN,
-              "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS,
-              "head_dim": HEAD_DIM, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
-              "max_position_embeddings": CONTEXT, "tie_word_embeddings": True}
-    (path / "config.json").write_text(json.dumps(config))
+    (path / "config.json").write_text(json.dumps(CONFIG))
     header, offset = {}, 0
     for name, shape, _, data in tensors("BF16", table):
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + len(data)]}

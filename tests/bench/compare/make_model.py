@@ -21,6 +21,8 @@ import sys
 
 import numpy as np
 
+from llama_shapes import tensor_shapes
+
 # layers, hidden, heads, KV heads, head dim, ffn, vocabulary, MoBA block
 SHAPES = {
     "tiny": (8, 256, 8, 2, 64, 704, 4096, 128),
@@ -91,29 +93,6 @@ def config_of(shape):
         "eos_token_id": 6,
         "moba": {"block_size": block, "top_k": 8, "full_attention_layers": []},
     }
-
-
-def tensor_shapes(config):
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    q_width = config["num_attention_heads"] * config["head_dim"]
-    kv_width = config["num_key_value_heads"] * config["head_dim"]
-    shapes = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
-    for layer in range(config["num_hidden_layers"]):
-        shapes |= {
-            f"model.layers.{layer}.{name}.weight": shape
-            for name, shape in {
-                "input_layernorm": (hidden,),
-                "self_attn.q_proj": (q_width, hidden),
-                "self_attn.k_proj": (kv_width, hidden),
-                "self_attn.v_proj": (kv_width, hidden),
-                "self_attn.o_proj": (hidden, q_width),
-                "post_attention_layernorm": (hidden,),
-                "mlp.gate_proj": (inner, hidden),
-                "mlp.up_proj": (inner, hidden),
-                "mlp.down_proj": (hidden, inner),
-            }.items()
-        }
-    return shapes | {"model.norm.weight": (hidden,)}
 
 
 def to_bfloat16(values):
