@@ -1,7 +1,6 @@
 // What a failure of the CUDA runtime does to requests: real model, real runner, real backend, on
 // the emulated device, whose runtime can be told to fail.
 
-#include <algorithm>
 #include <catch2/catch.hpp>
 #include <memory>
 #include <string>
@@ -20,6 +19,9 @@ namespace {
 
 constexpr int32_t kBlockSize = 4;
 constexpr int32_t kNumBlocks = 32;
+
+const std::vector<TokenId> kPrompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19};
+const std::vector<TokenId> kOtherPrompt{6, 1, 17, 12, 12};
 
 std::unique_ptr<Model> load_tiny(Backend& backend) {
   const test::TemporaryFolder folder;
@@ -49,6 +51,15 @@ struct CudaRig {
     REQUIRE(engine->submit(std::move(request), sink).ok());
     return sink;
   }
+  /// Submits a prompt that is alone, and stops behind the step that gives its first token.
+  std::shared_ptr<RecordingSink> submit_until_token(std::vector<TokenId> prompt) {
+    auto sink = submit(std::move(prompt));
+    step_until_token(*sink);
+    return sink;
+  }
+  void step_until_token(const RecordingSink& sink) {
+    while (sink.tokens().empty()) engine->step();
+  }
   void run_until_idle() {
     while (engine->step()) {
     }
@@ -77,17 +88,15 @@ TEST_CASE("A failure of the CUDA runtime fails its step's request, and the engin
       GENERATE("launch", "cudaMemcpyAsync", "cudaMemsetAsync", "cudaStreamSynchronize");
   const bool in_prompt = GENERATE(true, false);
   CAPTURE(function, in_prompt);
-  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19}, other{6, 1, 17, 12, 12};
   CudaRig rig;
-  const auto expected = rig.submit(prompt), expected_other = rig.submit(other);
+  const auto expected = rig.submit(kPrompt), expected_other = rig.submit(kOtherPrompt);
   rig.run_until_idle();
   check_finished_once(*expected, FinishReason::kLength, StatusCode::kOk);
 
   // A prompt of its own, so that nothing of it is in the prefix cache.
-  std::vector<TokenId> unlucky_prompt = prompt;
-  std::reverse(unlucky_prompt.begin(), unlucky_prompt.end());
-  const auto unlucky = rig.submit(unlucky_prompt), waiting = rig.submit(other);
-  while (!in_prompt && unlucky->tokens().empty()) rig.engine->step();
+  const std::vector<TokenId> unlucky_prompt(kPrompt.rbegin(), kPrompt.rend());
+  const auto unlucky = rig.submit(unlucky_prompt), waiting = rig.submit(kOtherPrompt);
+  if (!in_prompt) rig.step_until_token(*unlucky);
   emulator::fail_next(function.c_str());
   rig.run_until_idle();
   check_finished_once(*unlucky, FinishReason::kError, StatusCode::kInternal);
@@ -109,14 +118,13 @@ TEST_CASE("A failure of the CUDA runtime fails its step's request, and the engin
 }
 
 TEST_CASE("Decode steps are launched as graphs, and give the tokens of ops one by one") {
-  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19};
   CudaRig with_graphs, one_by_one(false);
   const emulator::GraphCounts before = emulator::graph_counts();
-  const auto expected = one_by_one.submit(prompt);
+  const auto expected = one_by_one.submit(kPrompt);
   one_by_one.run_until_idle();
   CHECK(emulator::graph_counts().launched == before.launched);
 
-  const auto actual = with_graphs.submit(prompt);
+  const auto actual = with_graphs.submit(kPrompt);
   with_graphs.run_until_idle();
   check_finished_once(*actual, FinishReason::kLength, StatusCode::kOk);
   CHECK(actual->tokens() == expected->tokens());
@@ -129,15 +137,13 @@ TEST_CASE("A graph that fails fails its step's request, and the next request is 
   const std::string function =
       GENERATE("cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphLaunch");
   CAPTURE(function);
-  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19}, other{6, 1, 17, 12, 12};
   CudaRig rig, fresh;
-  const auto unlucky = rig.submit(prompt);
-  while (unlucky->tokens().empty()) rig.engine->step();
+  const auto unlucky = rig.submit_until_token(kPrompt);
   emulator::fail_next(function.c_str());
   rig.run_until_idle();
   check_finished_once(*unlucky, FinishReason::kError, StatusCode::kInternal);
-  const auto again = rig.submit(prompt), next = rig.submit(other);
-  const auto expected = fresh.submit(prompt), expected_next = fresh.submit(other);
+  const auto again = rig.submit(kPrompt), next = rig.submit(kOtherPrompt);
+  const auto expected = fresh.submit(kPrompt), expected_next = fresh.submit(kOtherPrompt);
   rig.run_until_idle();
   fresh.run_until_idle();
   check_finished_once(*again, FinishReason::kLength, StatusCode::kOk);
@@ -149,10 +155,8 @@ TEST_CASE("A graph that fails fails its step's request, and the next request is 
 TEST_CASE("An executable that takes no update, or is made at the second try, launches the step") {
   const std::string function = GENERATE("cudaGraphExecUpdate", "cudaGraphInstantiate");
   CAPTURE(function);
-  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19};
   CudaRig rig, fresh;
-  const auto first = rig.submit(prompt), expected = fresh.submit(prompt);
-  while (first->tokens().empty()) rig.engine->step();
+  const auto first = rig.submit_until_token(kPrompt), expected = fresh.submit(kPrompt);
   emulator::fail_next(function.c_str());
   rig.run_until_idle();
   fresh.run_until_idle();
@@ -161,16 +165,14 @@ TEST_CASE("An executable that takes no update, or is made at the second try, lau
 }
 
 TEST_CASE("Where no graph can be made executable, a step fails and later ones run op by op") {
-  const std::vector<TokenId> prompt{3, 9, 14, 7, 7, 20, 11, 5, 16, 8, 19};
   CudaRig rig, one_by_one(false);
-  const auto unlucky = rig.submit(prompt);
-  while (unlucky->tokens().empty()) rig.engine->step();
+  const auto unlucky = rig.submit_until_token(kPrompt);
   emulator::fail_next("cudaGraphInstantiate");
   emulator::fail_next("cudaGraphInstantiate");
   rig.run_until_idle();
   check_finished_once(*unlucky, FinishReason::kError, StatusCode::kInternal);
   const emulator::GraphCounts before = emulator::graph_counts();
-  const auto again = rig.submit(prompt), expected = one_by_one.submit(prompt);
+  const auto again = rig.submit(kPrompt), expected = one_by_one.submit(kPrompt);
   rig.run_until_idle();
   one_by_one.run_until_idle();
   check_finished_once(*again, FinishReason::kLength, StatusCode::kOk);

@@ -269,13 +269,24 @@ TEST_CASE("each digest is another model, and the same one in any chunks") {
   CHECK(answers[1] != answers[2]);
 }
 
+/// The tiny model as a Mistral whose tokens see 20 tokens.
+std::string windowed_config() {
+  std::string config = tiny_config(R"(, "sliding_window": 20)");
+  return config.replace(config.find("LlamaForCausalLM"), 16, "MistralForCausalLM");
+}
+
+double squared_distance(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += std::pow(a[i] - b[i], 2);
+  return sum;
+}
+
 TEST_CASE("a model with windows answers as by the reference, the same in any chunks") {
   const auto backend = GENERATE(from_range(available_backends()));
   CAPTURE(backend);
-  std::string config = tiny_config(R"(, "sliding_window": 20)");
-  config.replace(config.find("LlamaForCausalLM"), 16, "MistralForCausalLM");
   const TemporaryFolder folder;
-  write_model(folder, tiny_tensors(), config);
+  write_model(folder, tiny_tensors(), windowed_config());
   const auto run = [&](const std::string& name, int32_t chunk) {
     ModelDriver driver(folder.path(), name, kTinyMoba, {});
     return driver.prefill(driver.add_sequence(), prompt(60), chunk, kTinyMoba);
@@ -283,25 +294,15 @@ TEST_CASE("a model with windows answers as by the reference, the same in any chu
   const std::vector<float> answer = run(backend, 60);
   CHECK(run(backend, 7) == answer);
   const std::vector<float> expected = run("reference", 60);
-  REQUIRE(answer.size() == expected.size());
-  double distance = 0, size = 0;
-  for (size_t i = 0; i < answer.size(); ++i) {
-    distance += std::pow(answer[i] - expected[i], 2);
-    size += std::pow(expected[i], 2);
-  }
-  CHECK(distance < 1e-3 * size);
+  const double size = squared_distance(expected, std::vector<float>(expected.size()));
+  CHECK(squared_distance(answer, expected) < 1e-3 * size);
   write_model(folder, tiny_tensors());  // what a window of another length would give is further off
-  const std::vector<float> unlimited = run("reference", 60);
-  double change = 0;
-  for (size_t i = 0; i < answer.size(); ++i) change += std::pow(unlimited[i] - expected[i], 2);
-  CHECK(change > 1e-2 * size);
+  CHECK(squared_distance(run("reference", 60), expected) > 1e-2 * size);
 }
 
 TEST_CASE("a window no shorter than the longest sequence is none") {
-  std::string config = tiny_config(R"(, "sliding_window": 20)");
-  config.replace(config.find("LlamaForCausalLM"), 16, "MistralForCausalLM");
   const TemporaryFolder folder;
-  write_model(folder, tiny_tensors(), config);
+  write_model(folder, tiny_tensors(), windowed_config());
   const auto backend = make_backend("reference");
   const auto window_at = [&](int32_t max_model_len) {
     return load_model(folder.path(), *backend, nullptr, WeightFormat::kOriginal,
