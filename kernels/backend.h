@@ -39,6 +39,8 @@ class DeviceError : public std::runtime_error {
 struct DeviceMemory {
   uint64_t free_bytes = 0;
   uint64_t total_bytes = 0;
+
+  bool exists() const { return total_bytes > 0; }
 };
 
 /// One implementation of all ops. Ops are enqueued in order and may run asynchronously until

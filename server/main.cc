@@ -141,14 +141,14 @@ class Server {
   /// Of the machine or, before the weights are there, of the GPU.
   PoolMemory memory_before_loading() const {
     const DeviceMemory memory = backend_->device_memory();
-    if (memory.total_bytes == 0) return available_memory_bytes();
+    if (!memory.exists()) return available_memory_bytes();
     return pool_memory_on_device(config_, memory, 0);
   }
 
   /// A GPU's pool takes what the loaded weights have left, so it is planned a second time.
   const ServingPlan& fit_to_device() {
     const DeviceMemory memory = backend_->device_memory();
-    if (memory.total_bytes == 0) return plan_;
+    if (!memory.exists()) return plan_;
     const uint64_t step_bytes = model_->workspace_bytes(step_limits()) +
                                 uint64_t{sizeof(float)} *
                                     static_cast<uint64_t>(plan_.engine.max_num_seqs) *

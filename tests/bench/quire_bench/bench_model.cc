@@ -92,7 +92,7 @@ int64_t BenchModel::blocks_of(int64_t num_tokens) const {
 
 uint64_t BenchModel::available_cache_bytes() const {
   const DeviceMemory device = backend_.device_memory();
-  return device.total_bytes > 0 ? device.free_bytes : available_memory_bytes();
+  return device.exists() ? device.free_bytes : available_memory_bytes();
 }
 
 int64_t BenchModel::cache_bytes(int64_t num_sequences, int64_t num_tokens) const {

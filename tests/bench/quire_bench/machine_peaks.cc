@@ -44,14 +44,8 @@ struct ProductSize {
   int repetitions;  // between two waits
 };
 
-ProductSize product_size(const Backend& backend) {
-  const bool has_own_memory = backend.device_memory().total_bytes > 0;
-  return has_own_memory ? ProductSize{kDeviceRows, kDeviceWidth, kProductsAtOnce}
-                        : ProductSize{kRows, kWidth, 1};
-}
-
-double measure_gflops(Backend& backend, WeightFormat format) {
-  const auto [rows, width, repetitions] = product_size(backend);
+double measure_gflops(Backend& backend, WeightFormat format, const ProductSize& size) {
+  const auto [rows, width, repetitions] = size;
   RandomTable table(1);
   std::vector<BFloat16> values;
   table.hand_out(std::max(rows, width) * width, [&](std::span<const BFloat16> piece) {
@@ -121,11 +115,14 @@ std::string cpu_name() {
 MachinePeaks find_peaks(const MachinePeaks& given, Backend& backend, WeightFormat format,
                         int num_threads) {
   MachinePeaks peaks = given;
+  const bool has_own_memory = backend.device_memory().exists();
   if (given.gflops > 0) {
     peaks.source = "compute: given";
   } else {
-    peaks.gflops = measure_gflops(backend, format);
-    const ProductSize size = product_size(backend);
+    const ProductSize size = has_own_memory
+                                 ? ProductSize{kDeviceRows, kDeviceWidth, kProductsAtOnce}
+                                 : ProductSize{kRows, kWidth, 1};
+    peaks.gflops = measure_gflops(backend, format, size);
     const std::string width = std::to_string(size.width);
     peaks.source = std::string("compute: best ") +
                    (format == WeightFormat::kInt8 ? "int8" : "bf16") + " product of " +
@@ -135,7 +132,6 @@ MachinePeaks find_peaks(const MachinePeaks& given, Backend& backend, WeightForma
   if (given.gbytes_per_s > 0) {
     peaks.source += "; memory: given";
   } else {
-    const bool has_own_memory = backend.device_memory().total_bytes > 0;
     peaks.gbytes_per_s = has_own_memory ? measure_device_gbytes_per_s(backend)
                                         : measure_gbytes_per_s(backend, num_threads);
     peaks.source +=

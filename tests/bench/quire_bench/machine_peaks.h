@@ -16,8 +16,9 @@ struct MachinePeaks {
 };
 
 /// Measures what is 0 in `given` with `num_threads` threads, in about a second: the best of some
-/// products [512, 2048] x [2048, 2048] on `backend` with weights of `format`, and the best sweep
-/// over 512 MiB of its memory. The best rather than the median: these are limits.
+/// products on `backend` with weights of `format` ([512, 2048] x [2048, 2048], larger ones where it
+/// has memory for itself), and the best sweep over 512 MiB of its memory. The best rather than the
+/// median: these are limits.
 MachinePeaks find_peaks(const MachinePeaks& given, Backend& backend, WeightFormat format,
                         int num_threads);
 

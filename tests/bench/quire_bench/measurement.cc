@@ -41,7 +41,7 @@ void measure(BenchModel& model, int num_repetitions, Measurement& m) {
   backend.start_counting();
   // A whole document may take minutes on a CPU: its only run is counted while it is timed. On a
   // device counting costs more than the run, since what the gate selected has to come to the host.
-  const bool counts_apart = !m.is_whole || backend.device_memory().total_bytes > 0;
+  const bool counts_apart = !m.is_whole || backend.device_memory().exists();
   if (counts_apart) {
     run_steps(model, m);
     m.work = backend.stop_counting();
