@@ -19,15 +19,10 @@ namespace {
 
 constexpr int kMergeWarps = 4;
 
-struct FullCall {
-  Batch batch;
-  Pass pass;
-  int32_t num_heads, group_size, num_kv_heads, block_size;
+struct FullCall : AttentionCall {
   int32_t window;     // 0: none
   int32_t num_slots;  // partials of a (row, head)
-  int64_t num_blocks;
   int64_t query_stride0, query_stride1;
-  FaultSink faults;
 };
 
 /// The first token that a query at `position` sees.
@@ -144,18 +139,9 @@ void full_attention(const FullAttentionParams& params, const OpStream& stream) {
   Attention attention = attention_of(params.query, kv, params.softmax_scale);
   attention.partial_out = reinterpret_cast<float*>(scratch + plan.partial_out);
   attention.partial_state = reinterpret_cast<float2*>(scratch + plan.partial_state);
-  FullCall call{.batch = batch_of(params.batch, sizes.num_rows, kv.block_size()),
-                .pass = {},
-                .num_heads = static_cast<int32_t>(sizes.num_heads),
-                .group_size = static_cast<int32_t>(sizes.num_heads / sizes.num_kv_heads),
-                .num_kv_heads = static_cast<int32_t>(sizes.num_kv_heads),
-                .block_size = static_cast<int32_t>(kv.block_size()),
-                .window = params.window,
-                .num_slots = static_cast<int32_t>(sizes.num_slots),
-                .num_blocks = kv.num_blocks(),
-                .query_stride0 = params.query.stride[0],
-                .query_stride1 = params.query.stride[1],
-                .faults = stream.faults()};
+  FullCall call{attention_call_of(params, stream), params.window,
+                static_cast<int32_t>(sizes.num_slots), params.query.stride[0],
+                params.query.stride[1]};
   for (int64_t first = 0; first < sizes.num_rows; first += plan.rows_per_pass) {
     call.pass = {first, std::min(plan.rows_per_pass, sizes.num_rows - first)};
     run_pass(params, attention, call, stream);

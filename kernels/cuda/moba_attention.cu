@@ -31,13 +31,9 @@ constexpr int kThreads = 256;
 constexpr int kMergeWarps = 4;
 constexpr int kAttendBlocksPerMultiprocessor = 4;
 
-struct Routing {
-  Batch batch;
-  Pass pass;
+struct Routing : AttentionCall {
   Rows<const int32_t> selected;
   int32_t max_selected;
-  int32_t num_heads, group_size, num_kv_heads, block_size;
-  int64_t num_blocks;
   int32_t* ranks;  // -1: not routed
   RoutedRow* rows;
   int32_t* touched;
@@ -45,7 +41,6 @@ struct Routing {
   int32_t* counts;
   int32_t* offsets;
   RoutingCursors* cursors;
-  FaultSink faults;
 
   __device__ __forceinline__ const int32_t* slots_of(int64_t row, int32_t head) const {
     return selected.data + row * selected.stride0 + head * selected.stride1;
@@ -138,6 +133,7 @@ __global__ void scatter_kernel(Routing r) {
                                                is_current ? offset + 1 : r.block_size};
 }
 
+/// Beside the routing, not in it: there, some of the kernels would need more registers.
 struct QueryStrides {
   int64_t row, head;
 };
@@ -214,23 +210,17 @@ void moba_attention(const MobaAttentionParams& params, const OpStream& stream) {
   Attention attention = attention_of(params.query, kv, params.softmax_scale);
   attention.partial_out = reinterpret_cast<float*>(scratch + plan.partial_out);
   attention.partial_state = reinterpret_cast<float2*>(scratch + plan.partial_state);
-  Routing routing{.batch = batch_of(params.batch, sizes.num_rows, kv.block_size()),
-                  .pass = {},
-                  .selected = rows_of<const int32_t>(params.selected),
-                  .max_selected = static_cast<int32_t>(sizes.num_slots),
-                  .num_heads = static_cast<int32_t>(sizes.num_heads),
-                  .group_size = static_cast<int32_t>(sizes.num_heads / sizes.num_kv_heads),
-                  .num_kv_heads = static_cast<int32_t>(sizes.num_kv_heads),
-                  .block_size = static_cast<int32_t>(kv.block_size()),
-                  .num_blocks = kv.num_blocks(),
-                  .ranks = reinterpret_cast<int32_t*>(scratch + plan.ranks),
-                  .rows = reinterpret_cast<RoutedRow*>(scratch + plan.rows),
-                  .touched = reinterpret_cast<int32_t*>(scratch + plan.touched),
-                  .tiles = reinterpret_cast<RoutedTile*>(scratch + plan.tiles),
-                  .counts = reinterpret_cast<int32_t*>(scratch + plan.counts),
-                  .offsets = reinterpret_cast<int32_t*>(scratch + plan.offsets),
-                  .cursors = reinterpret_cast<RoutingCursors*>(scratch + plan.cursors),
-                  .faults = stream.faults()};
+  Routing routing{};
+  static_cast<AttentionCall&>(routing) = attention_call_of(params, stream);
+  routing.selected = rows_of<const int32_t>(params.selected);
+  routing.max_selected = static_cast<int32_t>(sizes.num_slots);
+  routing.ranks = reinterpret_cast<int32_t*>(scratch + plan.ranks);
+  routing.rows = reinterpret_cast<RoutedRow*>(scratch + plan.rows);
+  routing.touched = reinterpret_cast<int32_t*>(scratch + plan.touched);
+  routing.tiles = reinterpret_cast<RoutedTile*>(scratch + plan.tiles);
+  routing.counts = reinterpret_cast<int32_t*>(scratch + plan.counts);
+  routing.offsets = reinterpret_cast<int32_t*>(scratch + plan.offsets);
+  routing.cursors = reinterpret_cast<RoutingCursors*>(scratch + plan.cursors);
   for (int64_t first = 0; first < sizes.num_rows; first += plan.rows_per_pass) {
     routing.pass = {first, std::min(plan.rows_per_pass, sizes.num_rows - first)};
     run_pass(params, plan, attention, routing, stream);

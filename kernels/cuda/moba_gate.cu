@@ -44,9 +44,7 @@ struct Stage {
   const BFloat16* centroids;
 };
 
-struct GateCall {
-  Batch batch;
-  Pass pass;
+struct GateCall : AttentionCall {
   const BFloat16* query;
   int64_t query_stride0, query_stride1;
   Stage stages[SelectionSchedule::kMaxStages + 1];  // single blocks first; they cover all positions
@@ -54,14 +52,11 @@ struct GateCall {
   int32_t head_dim;
   int32_t digest_parts;  // vectors of head_dim in a block's digest: 1, or 2 of bounds
   bool is_query_aligned, is_centroid_aligned;
-  int32_t num_heads, group_size, num_kv_heads, block_size;
-  int64_t num_blocks;
   const int32_t* top_k;
   int32_t max_candidates;  // max_selected - 1
   int32_t num_splits, units_per_split;
   uint64_t* candidates;  // [rows of the pass, heads, splits, max_candidates]
   Rows<int32_t> selected;
-  FaultSink faults;
 
   /// Claims of a row that are kept in shared memory.
   __host__ __device__ __forceinline__ int32_t max_shared_candidates() const {
@@ -414,7 +409,7 @@ void moba_gate(const MobaGateParams& params, const OpStream& stream) {
   if (sizes.num_rows == 0 || params.batch.num_seqs() == 0) return;
   const Attention attention = attention_of(params.query, kv, 1.0f);
   GateCall call{};
-  call.batch = batch_of(params.batch, sizes.num_rows, kv.block_size());
+  static_cast<AttentionCall&>(call) = attention_call_of(params, stream);
   call.query = attention.query;
   call.query_stride0 = params.query.stride[0];
   call.query_stride1 = params.query.stride[1];
@@ -422,15 +417,9 @@ void moba_gate(const MobaGateParams& params, const OpStream& stream) {
   call.digest_parts = static_cast<int32_t>(kv.digest_dim() / kv.head_dim());
   call.is_query_aligned = attention.is_query_aligned;
   call.is_centroid_aligned = kv.head_dim() % 8 == 0 && is_16_byte_aligned(kv.centroids.data);
-  call.num_heads = static_cast<int32_t>(sizes.num_heads);
-  call.group_size = static_cast<int32_t>(sizes.num_heads / sizes.num_kv_heads);
-  call.num_kv_heads = static_cast<int32_t>(sizes.num_kv_heads);
-  call.block_size = static_cast<int32_t>(kv.block_size());
-  call.num_blocks = kv.num_blocks();
   call.top_k = static_cast<const int32_t*>(params.top_k.data);
   call.max_candidates = static_cast<int32_t>(max_selected - 1);
   call.selected = rows_of<int32_t>(params.selected);
-  call.faults = stream.faults();
   int64_t max_history = 0;
   add_stages(params, call, max_history);
   const GatePlan plan = plan_moba_gate({.num_rows = sizes.num_rows,

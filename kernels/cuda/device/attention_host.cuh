@@ -7,6 +7,8 @@
 #include <type_traits>
 
 #include "kernels/cuda/device/attend.cuh"
+#include "kernels/cuda/device/batch.cuh"
+#include "kernels/cuda/device_stream.h"
 #include "kernels/paged_kv.h"
 
 namespace quire::cuda {
@@ -43,6 +45,30 @@ inline CachedPool cached_pool_of(const PagedKvView& kv) {
           {kv.v.data, static_cast<const BFloat16*>(kv.v_scales.data)},
           static_cast<int>(kv.head_dim()),
           is_aligned};
+}
+
+/// What the kernels of every op over a paged cache need to know of its call.
+struct AttentionCall {
+  Batch batch;
+  Pass pass;
+  int32_t num_heads, group_size, num_kv_heads, block_size;
+  int64_t num_blocks;
+  FaultSink faults;
+};
+
+/// Everything but the pass.
+template <class Params>
+AttentionCall attention_call_of(const Params& params, const OpStream& stream) {
+  const ConstTensorView& query = params.query;
+  const PagedKvView& kv = params.kv;
+  return {.batch = batch_of(params.batch, query.shape[0], kv.block_size()),
+          .pass = {},
+          .num_heads = static_cast<int32_t>(query.shape[1]),
+          .group_size = static_cast<int32_t>(query.shape[1] / kv.num_kv_heads()),
+          .num_kv_heads = static_cast<int32_t>(kv.num_kv_heads()),
+          .block_size = static_cast<int32_t>(kv.block_size()),
+          .num_blocks = kv.num_blocks(),
+          .faults = stream.faults()};
 }
 
 /// Everything but the partials.
