@@ -44,13 +44,7 @@ struct Beginning {
   int64_t num_ties;
 };
 
-/// Larger logits have larger images; NaN is -inf, and the zeros are equal.
-__device__ __forceinline__ unsigned image_of(float logit) {
-  const float number = logit != logit ? -INFINITY : logit + 0.0f;
-  const unsigned bits = __float_as_uint(number);
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
-
+/// Of a logit's image.
 __device__ __forceinline__ float logit_of(unsigned image) {
   return __uint_as_float((image & 0x80000000u) != 0 ? image & 0x7FFFFFFFu : ~image);
 }

@@ -8,14 +8,11 @@
 
 namespace quire::cuda {
 
-/// A block's claim to be selected, as one number to compare: the score in the upper half, mapped so
-/// that unsigned order is float order, and the block's index in the lower: of equal scores the more
-/// recent block wins. NaN counts as -inf; the zeros are equal. No claim is 0, which is "none".
+/// A block's claim to be selected, as one number to compare: the score's image in the upper half
+/// and the block's index in the lower: of equal scores the more recent block wins. No claim is 0,
+/// which is "none".
 __device__ __forceinline__ uint64_t claim_of(float score, int32_t block) {
-  const float number = score != score ? -INFINITY : score + 0.0f;  // -0 + 0 is +0
-  const unsigned bits = __float_as_uint(number);
-  const unsigned ordered = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-  return static_cast<uint64_t>(ordered) << 32 | static_cast<uint32_t>(block);
+  return static_cast<uint64_t>(image_of(score)) << 32 | static_cast<uint32_t>(block);
 }
 
 __device__ __forceinline__ int32_t block_of(uint64_t claim) {

@@ -23,6 +23,13 @@ struct Largest {
   }
 };
 
+/// Larger numbers have larger images; NaN is -inf, and the zeros are equal. No image is 0.
+__device__ __forceinline__ unsigned image_of(float number) {
+  const float ordered = number != number ? -INFINITY : number + 0.0f;  // -0 + 0 is +0
+  const unsigned bits = __float_as_uint(ordered);
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+
 /// In every lane, the lanes' values combined as one fixed tree.
 template <class T, class Combine>
 __device__ __forceinline__ T warp_reduce(T value, Combine combine) {
