@@ -13,7 +13,6 @@ import argparse
 import datetime
 import json
 import pathlib
-import shlex
 import statistics
 import sys
 
@@ -116,18 +115,10 @@ def report(results):
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quire", type=pathlib.Path, help="Quire's build folder")
-    parser.add_argument("--peer", action="append", default=[], metavar="NAME=BIN",
-                        help="folder with the peer's llama-bench and peer_depth")
-    parser.add_argument("--peer-commit", action="append", default=[], metavar="NAME=COMMIT")
-    parser.add_argument("--models", type=pathlib.Path, help="what make_model.py wrote")
+    contenders.add_options(parser)
     parser.add_argument("--text", type=pathlib.Path, help="4 MiB or more, for the tokenizer line")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--run-with", default="taskset -c 0,1", help="put before every command")
     parser.add_argument("--rounds", type=int, default=5, help="starts of each program")
-    parser.add_argument("--repetitions", type=int, default=5, help="within a start")
     parser.add_argument("--lines", help="comma-separated; default: all")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("comparison"))
     parser.add_argument("--report", action="store_true", help="only print the table")
     args = parser.parse_args()
     for name in args.lines.split(",") if args.lines else []:
@@ -145,9 +136,7 @@ def main():
     if args.report:
         print(report(results), end="")
         return
-    peers = {name: pathlib.Path(where) for name, where in (p.split("=", 1) for p in args.peer)}
-    places = contenders.Places(args.quire, peers, args.models, args.threads,
-                               shlex.split(args.run_with), args.repetitions, args.text)
+    places = contenders.places_of(args, args.text)
     (args.out / "raw").mkdir(parents=True, exist_ok=True)
     peaks, machine, commit = contenders.measure_peaks(places)
     results["peers"] = results.get("peers", {}) | dict(c.split("=", 1) for c in args.peer_commit)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import statistics
 import subprocess
 
@@ -43,6 +44,25 @@ class Places:
 
 QUIRE_TEXT_BYTES = 4 << 20  # its benchmark takes the first 4 MiB
 PEER_WEIGHTS = {"bf16": "bf16", "int8": "q8_0"}
+
+
+def add_options(parser):
+    """What `places_of` reads, the peers' commits and the folder for results."""
+    parser.add_argument("--quire", type=pathlib.Path, help="Quire's build folder")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=BIN",
+                        help="folder with the peer's llama-bench and peer_depth")
+    parser.add_argument("--peer-commit", action="append", default=[], metavar="NAME=COMMIT")
+    parser.add_argument("--models", type=pathlib.Path, help="what make_model.py wrote")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--run-with", default="taskset -c 0,1", help="put before every command")
+    parser.add_argument("--repetitions", type=int, default=5, help="within a start")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("comparison"))
+
+
+def places_of(args, text=None):
+    peers = {name: pathlib.Path(where) for name, where in (p.split("=", 1) for p in args.peer)}
+    return Places(args.quire, peers, args.models, args.threads, shlex.split(args.run_with),
+                  args.repetitions, text)
 
 
 def run(places, command):

@@ -12,7 +12,6 @@ import argparse
 import datetime
 import json
 import pathlib
-import shlex
 
 import contenders
 
@@ -66,20 +65,13 @@ def steps(args, places):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quire", type=pathlib.Path, required=True, help="Quire's build folder")
-    parser.add_argument("--peer", action="append", default=[], metavar="NAME=BIN")
-    parser.add_argument("--peer-commit", action="append", default=[], metavar="NAME=COMMIT")
-    parser.add_argument("--models", type=pathlib.Path)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--run-with", default="taskset -c 0,1", help="put before every command")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("comparison"))
+    contenders.add_options(parser)
     args = parser.parse_args()
-    peers = {name: pathlib.Path(where) for name, where in (p.split("=", 1) for p in args.peer)}
-    if peers and not args.models:
+    if not args.quire:
+        parser.error("--quire is needed")
+    if args.peer and not args.models:
         parser.error("--peer needs --models")
-    places = contenders.Places(args.quire, peers, args.models, args.threads,
-                               shlex.split(args.run_with), args.repetitions)
+    places = contenders.places_of(args)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "scaling.json"
     results = json.loads(path.read_text()) if path.exists() else {"series": {}}
