@@ -111,7 +111,7 @@ Value Evaluator::evaluate_dict(const Expr& expr) {
   auto dict = std::make_shared<Dict>();
   for (size_t i = 0; i + 1 < expr.children.size(); i += 2) {
     Value key = evaluate(*expr.children[i]);
-    if (key.is_text()) runtime_.budget.spend_steps(key.bytes().size() / 256);
+    if (key.is_text()) runtime_.budget.spend_reading(key.bytes().size());
     dict->set(std::move(key), evaluate(*expr.children[i + 1]));
   }
   return DictPtr(std::move(dict));

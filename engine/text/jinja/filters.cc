@@ -58,14 +58,26 @@ Value to_string(Runtime& runtime, const Value& object, const Arguments& argument
   return object.is_text() ? object : Value(text_of(runtime, object));
 }
 
-/// Python's float(text); false where it is none.
-bool parse_float(Runtime& runtime, const MarkedText& text, double& number) {
+/// A text as Python reads numbers from it: without the white space around.
+std::string numeral_of(Runtime& runtime, const MarkedText& text) {
   runtime.budget.spend_bytes(text.size());
-  const std::string stripped = strip(runtime, text, nullptr, true, true).bytes();
+  return strip(runtime, text, nullptr, true, true).bytes();
+}
+
+/// Python's float(numeral); false where it is none.
+bool parse_float(const std::string& numeral, double& number) {
   char* end = nullptr;
-  number = std::strtod(stripped.c_str(), &end);
-  const bool is_hex = stripped.find_first_of("xX") != std::string::npos;
-  return !stripped.empty() && !is_hex && end == stripped.c_str() + stripped.size();
+  number = std::strtod(numeral.c_str(), &end);
+  const bool is_hex = numeral.find_first_of("xX") != std::string::npos;
+  return !numeral.empty() && !is_hex && end == numeral.c_str() + numeral.size();
+}
+
+/// Python's int(numeral, base); false where it is none.
+bool parse_int(const std::string& numeral, int base, int64_t& number) {
+  const bool has_plus = numeral.size() > 1 && numeral[0] == '+' && numeral[1] != '-';
+  const char* end = numeral.data() + numeral.size();
+  const auto result = std::from_chars(numeral.data() + (has_plus ? 1 : 0), end, number, base);
+  return result.ec == std::errc() && result.ptr == end;
 }
 
 Value to_int(Runtime& runtime, const Value& object, const Arguments& arguments) {
@@ -76,14 +88,10 @@ Value to_int(Runtime& runtime, const Value& object, const Arguments& arguments) 
   if (object.is_undefined()) throw_undefined(object);
   double number = 0;
   if (object.is_text()) {
-    runtime.budget.spend_bytes(object.bytes().size());
-    const std::string text = strip(runtime, object.as_text(), nullptr, true, true).bytes();
-    const bool has_plus = text.size() > 1 && text[0] == '+' && text[1] != '-';
+    const std::string numeral = numeral_of(runtime, object.as_text());
     int64_t parsed = 0;
-    const char* end = text.data() + text.size();
-    const auto result = std::from_chars(text.data() + (has_plus ? 1 : 0), end, parsed, base);
-    if (result.ec == std::errc() && result.ptr == end) return Value::of_int(parsed);
-    if (!parse_float(runtime, object.as_text(), number)) return fallback;
+    if (parse_int(numeral, base, parsed)) return Value::of_int(parsed);
+    if (!parse_float(numeral, number)) return fallback;
   } else if (object.is_number()) {
     if (!object.is_float()) return Value::of_int(object.as_int());
     number = object.as_float();
@@ -100,8 +108,9 @@ Value to_float(Runtime& runtime, const Value& object, const Arguments& arguments
   if (object.is_undefined()) throw_undefined(object);
   if (object.is_number()) return Value::of_float(object.as_float());
   double number = 0;
-  if (object.is_text() && parse_float(runtime, object.as_text(), number))
+  if (object.is_text() && parse_float(numeral_of(runtime, object.as_text()), number)) {
     return Value::of_float(number);
+  }
   return bound[0] != nullptr ? *bound[0] : Value::of_float(0);
 }
 

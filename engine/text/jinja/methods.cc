@@ -35,7 +35,8 @@ Value case_method(Runtime& runtime, const Value& self, const Arguments& argument
 }
 
 bool has_affix(Runtime& runtime, const std::string& text, const std::string& affix, bool at_end) {
-  runtime.budget.spend_steps(1 + affix.size() / 256);
+  runtime.budget.spend_steps(1);
+  runtime.budget.spend_reading(affix.size());
   return text.size() >= affix.size() &&
          text.compare(at_end ? text.size() - affix.size() : 0, affix.size(), affix) == 0;
 }

@@ -6,9 +6,6 @@
 namespace quire::jinja {
 namespace {
 
-/// Bytes of text that are looked at in a step.
-constexpr size_t kBytesOfStep = 256;
-
 bool equal_lists(Runtime& runtime, const List& left, const List& right) {
   return left.is_tuple == right.is_tuple && left.items.size() == right.items.size() &&
          std::equal(left.items.begin(), left.items.end(), right.items.begin(),
@@ -34,7 +31,8 @@ bool has_order(const Value& left, const Value& right) {
 void throw_undefined(const Value& value) { throw Error(*value.as_undefined().what); }
 
 const Value* find_key(Runtime& runtime, const Dict& dict, const Value& key) {
-  runtime.budget.spend_steps(key.is_text() ? 1 + key.bytes().size() / kBytesOfStep : 1);
+  runtime.budget.spend_steps(1);
+  if (key.is_text()) runtime.budget.spend_reading(key.bytes().size());
   return dict.find(key);
 }
 
@@ -46,7 +44,7 @@ bool equals(Runtime& runtime, const Value& left, const Value& right) {
   }
   if (left.is_text() && right.is_text()) {
     if (left.bytes().size() != right.bytes().size()) return false;
-    runtime.budget.spend_steps(left.bytes().size() / kBytesOfStep);
+    runtime.budget.spend_reading(left.bytes().size());
     return left.bytes() == right.bytes();
   }
   if (left.is_list() && right.is_list()) {
@@ -68,7 +66,7 @@ int compare(Runtime& runtime, const Value& left, const Value& right) {
                 "' cannot be ordered");
   }
   if (left.is_text()) {  // as by code points
-    runtime.budget.spend_steps(std::min(left.bytes().size(), right.bytes().size()) / kBytesOfStep);
+    runtime.budget.spend_reading(std::min(left.bytes().size(), right.bytes().size()));
     return left.bytes().compare(right.bytes());
   }
   if (left.is_list()) {
@@ -124,7 +122,7 @@ std::vector<Value> items_of(Runtime& runtime, const Value& value) {
 
 int64_t length_of(Runtime& runtime, const Value& value) {
   if (value.is_text()) {
-    runtime.budget.spend_steps(value.bytes().size() / kBytesOfStep);
+    runtime.budget.spend_reading(value.bytes().size());
     return static_cast<int64_t>(count_characters(value.bytes()));
   }
   if (value.is_list()) return static_cast<int64_t>(value.items().size());

@@ -17,7 +17,7 @@ void Budget::spend_bytes(size_t count) {
                 " bytes of text");
   }
   built_bytes_ += count;
-  spend_steps(count / 256);
+  spend_reading(count);
 }
 
 void Budget::check_output(size_t num_bytes) const {

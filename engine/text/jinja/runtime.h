@@ -27,12 +27,16 @@ class Budget {
   explicit Budget(const Limits& limits) : limits_(limits) {}
 
   void spend_steps(size_t count);
+  /// The steps of looking at `num_bytes` of text.
+  void spend_reading(size_t num_bytes) { spend_steps(num_bytes / kBytesOfStep); }
   /// Called before `count` bytes are made.
   void spend_bytes(size_t count);
   void check_output(size_t num_bytes) const;
   const Limits& limits() const { return limits_; }
 
  private:
+  static constexpr size_t kBytesOfStep = 256;
+
   Limits limits_;
   int64_t steps_ = 0;
   size_t built_bytes_ = 0;

@@ -83,7 +83,8 @@ size_t find_text(Runtime& runtime, std::string_view text, std::string_view wante
   const auto* begin = static_cast<const char*>(found);
   const size_t at = begin == nullptr ? text.npos : static_cast<size_t>(begin - text.data());
   const size_t end = begin == nullptr ? text.size() : at;
-  runtime.budget.spend_steps(1 + (end - from + wanted.size()) / 256);
+  runtime.budget.spend_steps(1);
+  runtime.budget.spend_reading(end - from + wanted.size());
   return at;
 }
 
