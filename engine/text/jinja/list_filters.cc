@@ -34,12 +34,20 @@ Value length(Runtime& runtime, const Value& object, const Arguments& arguments) 
   return Value::of_int(length_of(runtime, object));
 }
 
-template <bool kFirst>
-Value end_item(Runtime& runtime, const Value& object, const Arguments& arguments) {
+Value first(Runtime& runtime, const Value& object, const Arguments& arguments) {
   arguments.bind({});
+  if (object.is_generator() && !object.as_generator().is_empty()) {
+    return object.as_generator().take();
+  }
   const std::vector<Value> items = items_of(runtime, object);
-  if (items.empty()) return Value::undefined("an empty sequence has no first or last item");
-  return kFirst ? items.front() : items.back();
+  return items.empty() ? Value::undefined("an empty sequence has no first item") : items.front();
+}
+
+Value last(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  arguments.bind({});
+  if (object.is_generator()) throw Error("a generator has no last item before it is a list");
+  const std::vector<Value> items = items_of(runtime, object);
+  return items.empty() ? Value::undefined("an empty sequence has no last item") : items.back();
 }
 
 Value list(Runtime& runtime, const Value& object, const Arguments& arguments) {
@@ -52,15 +60,16 @@ Value reverse(Runtime& runtime, const Value& object, const Arguments& arguments)
   std::vector<Value> items = items_of(runtime, object);
   std::reverse(items.begin(), items.end());
   if (object.is_text()) return join(runtime, items, MarkedText());
-  return Value::of_list(std::move(items));
+  return object.is_generator() ? Value::of_list(std::move(items))
+                               : Value::of_generator(std::move(items));
 }
 
 Value items(Runtime& runtime, const Value& object, const Arguments& arguments) {
   arguments.bind({});
-  if (object.is_undefined()) return Value::of_list({});
+  if (object.is_undefined()) return Value::of_generator({});
   if (!object.is_dict()) throw Error("items needs a dict");
   Callable method{"items", object, nullptr};
-  return call_method(runtime, method, {});
+  return Value::of_generator(items_of(runtime, call_method(runtime, method, {})));
 }
 
 Value join_filter(Runtime& runtime, const Value& object, const Arguments& arguments) {
@@ -118,7 +127,7 @@ Value unique(Runtime& runtime, const Value& object, const Arguments& arguments) 
         seen.insert(key_of(is_set(bound[0]) ? key : case_folded(runtime, key))).second;
     if (is_new) kept.push_back(std::move(item));
   }
-  return Value::of_list(std::move(kept));
+  return Value::of_generator(std::move(kept));
 }
 
 Value sum(Runtime& runtime, const Value& object, const Arguments& arguments) {
@@ -140,14 +149,14 @@ Value map(Runtime& runtime, const Value& object, const Arguments& arguments) {
       Value value = attribute_path(runtime, item, *bound[0]);
       mapped.push_back(value.is_undefined() && bound[1] != nullptr ? *bound[1] : std::move(value));
     }
-    return Value::of_list(std::move(mapped));
+    return Value::of_generator(std::move(mapped));
   }
   if (!arguments.positional[0].is_text()) throw Error("map needs the name of a filter");
   const Arguments rest = arguments.without_first(1);
   for (const Value& item : items_of(runtime, object)) {
     mapped.push_back(apply_filter(runtime, arguments.positional[0].bytes(), item, rest));
   }
-  return Value::of_list(std::move(mapped));
+  return Value::of_generator(std::move(mapped));
 }
 
 template <bool kWanted, bool kOfAttribute>
@@ -168,7 +177,7 @@ Value choose(Runtime& runtime, const Value& object, const Arguments& arguments) 
                  : looked_at.is_true();
     if (holds == kWanted) kept.push_back(std::move(item));
   }
-  return Value::of_list(std::move(kept));
+  return Value::of_generator(std::move(kept));
 }
 
 }  // namespace
@@ -176,8 +185,8 @@ Value choose(Runtime& runtime, const Value& object, const Arguments& arguments) 
 const FilterTable& list_filters() {
   static const FilterTable kTable = {{"length", length},
                                      {"count", length},
-                                     {"first", end_item<true>},
-                                     {"last", end_item<false>},
+                                     {"first", first},
+                                     {"last", last},
                                      {"list", list},
                                      {"reverse", reverse},
                                      {"items", items},

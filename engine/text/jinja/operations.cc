@@ -26,6 +26,14 @@ bool has_order(const Value& left, const Value& right) {
          (left.is_list() && right.is_list());
 }
 
+/// Whether one of the items is equal to `item`; those before it and itself are taken.
+bool take_until(Runtime& runtime, Generator& generator, const Value& item) {
+  while (!generator.is_empty()) {
+    if (equals(runtime, generator.take(), item)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void throw_undefined(const Value& value) { throw Error(*value.as_undefined().what); }
@@ -91,6 +99,7 @@ bool contains(Runtime& runtime, const Value& container, const Value& item) {
   }
   if (container.is_dict()) return find_key(runtime, container.as_dict(), item) != nullptr;
   if (container.is_undefined()) return false;
+  if (container.is_generator()) return take_until(runtime, container.as_generator(), item);
   if (!container.is_list()) {
     throw Error("'in' cannot look into a value of type '" + std::string(container.type_name()) +
                 "'");
@@ -113,6 +122,8 @@ std::vector<Value> items_of(Runtime& runtime, const Value& value) {
       items.push_back(text.slice(pos, pos + length));
       pos += length;
     }
+  } else if (value.is_generator()) {
+    items = value.as_generator().take_rest();
   } else if (!value.is_undefined()) {
     throw Error("'" + std::string(value.type_name()) + "' object is not iterable");
   }

@@ -92,20 +92,24 @@ std::vector<Value> Evaluator::wanted_items(const Stmt& stmt) {
   return wanted;
 }
 
+/// As in Jinja, `else` is for loops of which no turn came to its end: with no items, or where each
+/// turn met break or continue.
 Evaluator::Flow Evaluator::execute_for(const Stmt& stmt) {
   Loop& loop = loops_.emplace_back();
   loop.items = wanted_items(stmt);
-  if (loop.items.empty()) return execute(stmt.otherwise);
   const auto outer = scope_;
+  bool has_completed = false;
   for (; loop.index < loop.items.size(); ++loop.index) {
     scope_ = std::make_shared<Scope>();
     scope_->parent = outer;
     scope_->set("loop", &std::as_const(loop));
     assign(stmt.target, loop.items[loop.index]);
-    if (execute(stmt.body) == Flow::kBreak) break;
+    const Flow flow = execute(stmt.body);
+    if (flow == Flow::kBreak) break;
+    if (flow == Flow::kOn) has_completed = true;
   }
   scope_ = outer;
-  return Flow::kOn;
+  return has_completed ? Flow::kOn : execute(stmt.otherwise);
 }
 
 void Evaluator::define_macro(const Stmt& stmt) {

@@ -51,7 +51,7 @@ const std::map<std::string_view, Test> kTests = {
     {"mapping", [](Runtime&, const Value& v, const Value*) { return v.is_dict(); }},
     {"iterable",
      [](Runtime&, const Value& v, const Value*) {
-       return v.is_text() || v.is_list() || v.is_dict() || v.is_undefined() ||
+       return v.is_text() || v.is_list() || v.is_dict() || v.is_generator() || v.is_undefined() ||
               v.as_loop() != nullptr;
      }},
     {"sequence",

@@ -35,6 +35,19 @@ Value Value::of_tuple(std::vector<Value> items) {
   return Value(State(ListPtr(std::move(list))));
 }
 
+Value Value::of_generator(std::vector<Value> items) {
+  auto generator = std::make_shared<Generator>();
+  generator->depth = depth_above(items);
+  generator->items = std::move(items);
+  return Value(State(std::move(generator)));
+}
+
+std::vector<Value> Generator::take_rest() {
+  items.erase(items.begin(), items.begin() + static_cast<std::ptrdiff_t>(num_taken));
+  num_taken = 0;
+  return std::exchange(items, {});
+}
+
 Value Value::undefined(std::string what) {
   return Undefined{std::make_shared<const std::string>(std::move(what))};
 }
@@ -53,6 +66,7 @@ bool Value::is_true() const {
 int32_t Value::depth() const {
   if (is_list()) return as_list().depth;
   if (is_dict()) return as_dict().depth();
+  if (is_generator()) return as_generator().depth;
   if (is_callable()) return as_callable().self.depth() + 1;
   return 0;
 }
@@ -66,6 +80,7 @@ std::string_view Value::type_name() const {
   if (is_text()) return "str";
   if (is_list()) return as_list().is_tuple ? "tuple" : "list";
   if (is_dict()) return "dict";
+  if (is_generator()) return "generator";
   if (as_namespace() != nullptr) return "Namespace";
   return as_loop() != nullptr ? "LoopContext" : "function";
 }
@@ -79,6 +94,7 @@ bool Value::is_same(const Value& other) const {
   if (is_text()) return &as_text() == &other.as_text();
   if (is_list()) return &as_list() == &other.as_list();
   if (is_dict()) return &as_dict() == &other.as_dict();
+  if (is_generator()) return &as_generator() == &other.as_generator();
   if (is_callable()) return &as_callable() == &other.as_callable();
   return as_namespace() == other.as_namespace() && as_loop() == other.as_loop();
 }

@@ -26,12 +26,17 @@ struct Undefined {
 };
 struct None {};
 
-/// A list or tuple. Like everything a template sees, it never changes after it was made.
+/// A list or tuple. Like all that a template sees but generators, it never changes after it was
+/// made.
 struct List {
   std::vector<Value> items;
   bool is_tuple = false;
   int32_t depth = 1;  // levels of lists and dicts; bounded, because destruction recurses
 };
+
+/// What select, map and the like give: it is true even when empty, has no length, and each item can
+/// be taken from it once.
+struct Generator;
 
 /// A function of the environment, a method bound to its value, or a macro.
 struct Callable;
@@ -40,6 +45,7 @@ using ListPtr = std::shared_ptr<const List>;
 using DictPtr = std::shared_ptr<const Dict>;
 using TextPtr = std::shared_ptr<const MarkedText>;
 using CallablePtr = std::shared_ptr<const Callable>;
+using GeneratorPtr = std::shared_ptr<Generator>;
 
 /// Levels that a value of lists and dicts may have.
 inline constexpr int32_t kMaxValueDepth = 200;
@@ -49,7 +55,7 @@ inline constexpr int32_t kMaxValueDepth = 200;
 class Value {
  public:
   using State = std::variant<Undefined, None, bool, int64_t, double, TextPtr, ListPtr, DictPtr,
-                             CallablePtr, Namespace*, const Loop*>;
+                             GeneratorPtr, CallablePtr, Namespace*, const Loop*>;
 
   Value() = default;
   Value(None none) : state_(none) {}
@@ -66,6 +72,7 @@ class Value {
   /// Throws Error where the values are nested too deeply.
   static Value of_list(std::vector<Value> items);
   static Value of_tuple(std::vector<Value> items);
+  static Value of_generator(std::vector<Value> items);
   static Value undefined(std::string what);
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(state_); }
@@ -77,6 +84,7 @@ class Value {
   bool is_text() const { return std::holds_alternative<TextPtr>(state_); }
   bool is_list() const { return std::holds_alternative<ListPtr>(state_); }
   bool is_dict() const { return std::holds_alternative<DictPtr>(state_); }
+  bool is_generator() const { return std::holds_alternative<GeneratorPtr>(state_); }
   bool is_callable() const { return std::holds_alternative<CallablePtr>(state_); }
 
   const Undefined& as_undefined() const { return std::get<Undefined>(state_); }
@@ -92,6 +100,7 @@ class Value {
   const List& as_list() const { return *std::get<ListPtr>(state_); }
   const std::vector<Value>& items() const { return as_list().items; }
   const Dict& as_dict() const { return *std::get<DictPtr>(state_); }
+  Generator& as_generator() const { return *std::get<GeneratorPtr>(state_); }
   const Callable& as_callable() const { return *std::get<CallablePtr>(state_); }
   Namespace* as_namespace() const { return get_or_null<Namespace*>(); }
   const Loop* as_loop() const { return get_or_null<const Loop*>(); }
@@ -143,6 +152,17 @@ struct Namespace {
 struct Loop {
   std::vector<Value> items;
   size_t index = 0;
+};
+
+struct Generator {
+  std::vector<Value> items;
+  size_t num_taken = 0;
+  int32_t depth = 1;
+
+  bool is_empty() const { return num_taken == items.size(); }
+  /// REQUIRES: !is_empty().
+  Value take() { return std::move(items[num_taken++]); }
+  std::vector<Value> take_rest();
 };
 
 struct Callable {

@@ -226,12 +226,16 @@ CONSTRUCTS = [
     "a\n  {% if true %}\n  b\n  {% endif %}\nc\n  {%+ if true %}\n d {%- if true -%}  \n  e {% endif +%}\n f {% endif %}\n {# note #}\n g {#- note -#} h\n  {{ 1 }}  \n{{- 2 -}}  \n i\n\n",
     "{% raw %}{{ not }} {% this %}{% endraw %}|\n  {%- raw -%}  x  {%- endraw -%}  y\n {% raw %}\n z\n {% endraw %}\nend\r\nlast\n",
     "{{ 'a' 'b' }} {{ \"\\n\\t\\\\\\\"\\'\\x41\\u00e9\\q\" }} {{ 1_000 }} {{ 1.5e3 }} {{ {'a': {'b': [1, {'c': 2}]}}.a.b[1].c }} {{ list.0 }} {{ ('x' if zero else 'y') }} {{ 'x' if zero }} {{ 1, 2 }} {{ not true or true and false }} {{ 'é' ~ 1 ~ none }} {{ [1] + [2] }} {{ 'ab' * 2 }} {{ [0] * 3 }} {{ -f | abs }} {{ +1 }}",
+    "{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% else %}E{% endfor %}|{% for i in [1, 2] %}{% break %}{% else %}E{% endfor %}|{% for i in [1, 2] %}{% continue %}{% else %}E{% endfor %}|{% for i in [1, 2] %}{% if i == 2 %}{% continue %}{% endif %}{{ i }}{% else %}E{% endfor %}",
+    "{% set odd = list | select('odd') %}{{ odd | first }}{{ odd | list }}{{ odd | list }}{{ 'true' if odd else 'false' }}{{ 'true' if list | reject('ge', 0) else 'false' }}{{ 'true' if [] | map('upper') and [] | unique and {} | items and [] | reverse and [] | rejectattr('x') else 'false' }} {{ odd is sequence }}{{ odd is iterable }}{{ (list | map('string'))[0] }}{{ (list | map('string')).x is defined }}",
+    "{% set g = list | map('abs') %}{{ 1 in g }}{{ g | list }}{{ 9 in g }}{{ g == g }}{{ g == list }}{{ list | map('abs') | join }}{{ list | map('abs') | sort }}{{ list | map('abs') | reverse }}{% for i in words | map('upper') %}{{ loop.index }}/{{ loop.length }}{{ i }}{{ loop.last }} {% endfor %}{{ [0, 1, '', none, [], nope] | reject | list }}{% set a, b = [1, 2] | map('string') %}{{ a }}{{ b }}",
     "{{ strftime_now('%d %B %Y, %A') }} {{ dict(a=1, b='x') }} {{ dict({'q': 1}, r=2) }} {% set l = [1,2] + [3] %}{{ l }} {{ zero or 'or' }} {{ 1 and 'and' }} {{ t and not n }} {{ 'A' is lower if false else 2 }}".replace("{{ 'A' is lower if false else 2 }}", ""),
 ]
 FAILING = [
     "{{ nope.x }}", "{{ nope + 1 }}", "{{ raise_exception('told so') }}", "{{ list.append(1) }}", "{{ 1 + 'a' }}", "{{ [1] | nosuch }}",
     "{% if %}{% endif %}", "{% for x in [1] %}", "{{ 'open }}", "{% endif %}", "{{ 1 / 0 }}", "{{ nope() }}", "{{ d.update({'x': 1}) }}",
     "{{ nope | tojson }}", "{% set a, b = [1] %}", "{{ (1 }}", "{{ 'a' < 1 }}", "{% include 'x' %}", "{{ 3 in 3 }}", "{{ 1 is nosuch }}", "{% for i in 5 %}{% endfor %}",
+    "{{ list | select('odd') | length }}", "{{ list | select('odd') | last }}", "{{ list | map('string') | tojson }}",
 ]
 
 
