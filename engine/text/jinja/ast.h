@@ -43,7 +43,7 @@ struct Expr {
     kAttribute,    // children: object; name
     kSubscript,    // children: object, index
     kSlice,        // children: object, begin, end, step; null where left out
-    kCall,         // children: callee, arguments; keywords
+    kCall,         // children: callee, arguments; keywords; more_items, more_named
     kFilter,       // children: object (null in a filter block), arguments; name, keywords
     kTest,         // the same
     kNegate,       // children: operand
@@ -63,6 +63,8 @@ struct Expr {
   std::string name;
   std::vector<ExprPtr> children;
   std::vector<std::pair<std::string, ExprPtr>> keywords;
+  ExprPtr more_items;  // f(*more_items); may be null
+  ExprPtr more_named;  // f(**more_named); may be null
   std::vector<Operator> operators;
 };
 
@@ -81,15 +83,30 @@ struct Parameter {
   ExprPtr fallback;  // null = none
 };
 
+/// One of the names of {% with %}.
+struct Binding {
+  Target target;
+  ExprPtr value;
+};
+
+/// What a macro takes beside its parameters, because its body speaks of it.
+struct Extras {
+  bool has_caller = false;
+  bool has_varargs = false;
+  bool has_kwargs = false;
+};
+
 struct Stmt {
   enum class Kind : uint8_t {
     kText,      // text
     kOutput,    // expr
     kIf,        // branches, otherwise
-    kFor,       // target, expr, condition (may be null), body, otherwise
+    kFor,       // target, expr, condition (may be null), body, otherwise; is_recursive
     kSet,       // target, expr
     kSetBlock,  // target, body, filters
-    kMacro,     // name, parameters, body
+    kMacro,     // name, parameters, extras, body
+    kCall,      // expr: the call; parameters, extras, body: the macro that it is given as caller
+    kWith,      // bindings, body
     kScope,     // body, as it stands: {% generation %}
     kFilter,    // body, filters
     kBreak,
@@ -109,6 +126,9 @@ struct Stmt {
   Target target;
   std::vector<Branch> branches;
   std::vector<Parameter> parameters;
+  Extras extras;
+  std::vector<Binding> bindings;
+  bool is_recursive = false;
   Body body;
   Body otherwise;
 };

@@ -30,9 +30,8 @@ Value loop_attribute(const Value& object, const std::string& name) {
   if (name == "first") return Value::of_bool(index == 0);
   if (name == "last") return Value::of_bool(index == size - 1);
   if (name == "length") return Value::of_int(size);
-  // Only recursive loops, which templates here have none of, go deeper.
-  if (name == "depth") return Value::of_int(1);
-  if (name == "depth0") return Value::of_int(0);
+  if (name == "depth") return Value::of_int(loop.depth + 1);
+  if (name == "depth0") return Value::of_int(loop.depth);
   if (name == "previtem") {
     if (index == 0) return Value::undefined("there is no previous item");
     return loop.items[loop.index - 1];

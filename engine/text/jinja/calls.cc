@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "engine/text/jinja/evaluator.h"
 
 namespace quire::jinja {
@@ -50,6 +48,7 @@ Value format_now(Runtime& runtime, const Arguments& arguments) {
 
 Value Evaluator::call(const Value& callee, const Arguments& arguments) {
   if (callee.is_undefined()) throw_undefined(callee);
+  if (callee.as_loop() != nullptr) return call_loop(*callee.as_loop(), arguments);
   if (!callee.is_callable()) {
     throw Error("'" + std::string(callee.type_name()) + "' object is not callable");
   }
@@ -68,49 +67,6 @@ Value Evaluator::call_function(const std::string& name, const Arguments& argumen
   throw Error(bound[0] != nullptr ? text_of(runtime_, *bound[0]).bytes() : "raise_exception");
 }
 
-/// A macro sees the names around its definition and its own parameters, not those of its caller.
-Value Evaluator::call_macro(const Macro& macro, const Arguments& arguments) {
-  const Level level(*this);
-  const Stmt& definition = *macro.definition;
-  auto inner = std::make_shared<Scope>();
-  inner->parent = macro.scope;
-  const std::vector<Parameter>& parameters = definition.parameters;
-  if (arguments.positional.size() > parameters.size()) {
-    throw Error("macro '" + definition.name + "' takes not more than " +
-                std::to_string(parameters.size()) + " arguments");
-  }
-  for (const auto& [name, value] : arguments.named) {
-    const auto is_name = [&, wanted = &name](const Parameter& p) { return p.name == *wanted; };
-    const auto found = std::find_if(parameters.begin(), parameters.end(), is_name);
-    const bool is_free =
-        static_cast<size_t>(found - parameters.begin()) >= arguments.positional.size();
-    if (found == parameters.end() || !is_free) {
-      throw Error("macro '" + definition.name + "' takes no argument '" + name + "'");
-    }
-    inner->set(name, value);
-  }
-  const auto outer = std::exchange(scope_, inner);
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const Parameter& parameter = parameters[i];
-    if (i < arguments.positional.size()) {
-      inner->set(parameter.name, arguments.positional[i]);
-      continue;
-    }
-    const bool is_named =
-        std::any_of(arguments.named.begin(), arguments.named.end(),
-                    [&](const auto& named) { return named.first == parameter.name; });
-    if (is_named) continue;
-    inner->set(parameter.name,
-               parameter.fallback != nullptr
-                   ? evaluate(*parameter.fallback)
-                   : Value::undefined("parameter '" + parameter.name + "' was not provided"));
-  }
-  Flow flow = Flow::kOn;
-  MarkedText text = capture(definition.body, flow);
-  scope_ = outer;
-  return text;
-}
-
 Value Evaluator::make_dict(const Arguments& arguments) {
   auto dict = std::make_shared<Dict>();
   if (arguments.positional.size() > 1) throw Error("too many arguments");
@@ -119,7 +75,7 @@ Value Evaluator::make_dict(const Arguments& arguments) {
     *dict = arguments.positional[0].as_dict();
     runtime_.budget.spend_steps(dict->entries().size());
   }
-  for (const auto& [name, value] : arguments.named) dict->set(Value::of_text(name), value);
+  for (const auto& [name, value] : arguments.named) dict->set(Value(name), value);
   return DictPtr(std::move(dict));
 }
 

@@ -208,7 +208,21 @@ Arguments Evaluator::evaluate_arguments(const Expr& expr) {
     arguments.positional.push_back(evaluate(*expr.children[i]));
   }
   for (const auto& [name, value] : expr.keywords) {
-    arguments.named.emplace_back(name, evaluate(*value));
+    arguments.named.push_back({MarkedText(name), evaluate(*value)});
+  }
+  if (expr.more_items != nullptr) {
+    for (Value& item : items_of(runtime_, evaluate(*expr.more_items))) {
+      arguments.positional.push_back(std::move(item));
+    }
+  }
+  if (expr.more_named != nullptr) {
+    const Value more = evaluate(*expr.more_named);
+    if (!more.is_dict()) throw Error("a dict is needed behind **");
+    runtime_.budget.spend_steps(more.as_dict().entries().size());
+    for (const auto& [name, value] : more.as_dict().entries()) {
+      if (!name.is_text()) throw Error("names of arguments are strings");
+      arguments.named.push_back({name.as_text(), value});
+    }
   }
   return arguments;
 }

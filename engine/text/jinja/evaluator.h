@@ -58,9 +58,14 @@ class Evaluator {
   // ---- calls.cc ----
   Value call(const Value& callee, const Arguments& arguments);
   Value call_function(const std::string& name, const Arguments& arguments);
-  Value call_macro(const Macro& macro, const Arguments& arguments);
   Value make_namespace(const Arguments& arguments);
   Value make_dict(const Arguments& arguments);
+
+  // ---- macros.cc ----
+  Value make_macro(const Stmt& stmt);
+  Value call_macro(const Macro& macro, const Arguments& arguments);
+  void set_defaults(const Stmt& macro, Scope& inner);
+  void execute_call(const Stmt& stmt);
 
   // ---- statements.cc ----
   Flow execute(const Body& body);
@@ -68,8 +73,12 @@ class Evaluator {
   Flow execute_kind(const Stmt& stmt);
   Flow execute_if(const Stmt& stmt);
   Flow execute_for(const Stmt& stmt);
-  std::vector<Value> wanted_items(const Stmt& stmt);
-  void define_macro(const Stmt& stmt);
+  std::vector<Value> wanted_items(const Stmt& stmt, const Value& iterated);
+  Flow run_loop(const Stmt& stmt, Loop& loop);
+  Value call_loop(const Loop& loop, const Arguments& arguments);
+  Flow execute_with(const Stmt& stmt);
+  Flow execute_in_scope(const Body& body, std::shared_ptr<Scope> inner);
+  std::shared_ptr<Scope> new_scope() const;
   Flow execute_capture(const Stmt& stmt);
   MarkedText capture(const Body& body, Flow& flow);
   void assign(const Target& target, const Value& value);

@@ -34,6 +34,9 @@ ExprPtr ExpressionParser::finish(Node node) const {
     if (child != nullptr) depth = std::max(depth, child->depth);
   }
   for (const auto& keyword : node->keywords) depth = std::max(depth, keyword.second->depth);
+  for (const ExprPtr* more : {&node->more_items, &node->more_named}) {
+    if (*more != nullptr) depth = std::max(depth, (*more)->depth);
+  }
   if (depth >= kMaxTemplateDepth) throw Error("an expression is nested too deeply", node->at);
   node->depth = depth + 1;
   return node;

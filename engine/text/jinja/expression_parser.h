@@ -59,6 +59,7 @@ class ExpressionParser {
   ExprPtr parse_subscript(ExprPtr object);
   ExprPtr parse_call(ExprPtr callee);
   void parse_arguments(Expr& call);
+  void parse_more_arguments(Expr& call);
 
   TokenStream& tokens_;
   int32_t depth_ = 0;

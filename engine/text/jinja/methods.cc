@@ -133,6 +133,15 @@ Value cycle_method(Runtime&, const Value& self, const Arguments& arguments) {
   return arguments.positional[self.as_loop()->index % arguments.positional.size()];
 }
 
+Value changed_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  if (!arguments.named.empty()) throw Error("changed takes values without names");
+  const Value told = Value::of_tuple(arguments.positional);
+  Value& last = self.as_loop()->changed_from;
+  if (equals(runtime, last, told)) return Value::of_bool(false);
+  last = told;
+  return Value::of_bool(true);
+}
+
 const MethodTable kTextMethods = {{"strip", strip_method<true, true>},
                                   {"lstrip", strip_method<true, false>},
                                   {"rstrip", strip_method<false, true>},
@@ -153,7 +162,7 @@ const MethodTable kDictMethods = {{"get", get_method},
                                   {"items", entries_method<true, true>},
                                   {"keys", entries_method<true, false>},
                                   {"values", entries_method<false, true>}};
-const MethodTable kLoopMethods = {{"cycle", cycle_method}};
+const MethodTable kLoopMethods = {{"cycle", cycle_method}, {"changed", changed_method}};
 
 constexpr std::string_view kChangingDict[] = {"clear", "pop", "popitem", "setdefault", "update"};
 constexpr std::string_view kChangingList[] = {"append", "clear",  "extend",  "insert",

@@ -71,6 +71,8 @@ class Parser {
     if (tokens_.is_name("for")) return parse_for();
     if (tokens_.is_name("set")) return parse_set();
     if (tokens_.is_name("macro")) return parse_macro();
+    if (tokens_.is_name("call")) return parse_call_block();
+    if (tokens_.is_name("with")) return parse_with();
     if (tokens_.is_name("generation")) return parse_generation();
     if (tokens_.is_name("filter")) return parse_filter_block();
     if (tokens_.is_name("break")) return parse_jump(Kind::kBreak);
@@ -104,6 +106,7 @@ class Parser {
     tokens_.expect_name("in");
     node->expr = expressions_.parse_tuple_no_condition();
     if (tokens_.take_name("if")) node->condition = expressions_.parse();
+    node->is_recursive = tokens_.take_name("recursive");
     end_block();
     ++num_loops_;
     node->body = parse_body({"else", "endfor"});
@@ -167,25 +170,73 @@ class Parser {
     Node node = make(Kind::kMacro);
     tokens_.next();
     node->name = tokens_.expect_name();
+    parse_parameters(*node);
+    end_block();
+    parse_macro_body(*node, "endmacro");
+    if (tokens_.is_name(node->name)) tokens_.next();
+    end_block();
+    return node;
+  }
+
+  void parse_parameters(Stmt& macro) {
     tokens_.expect_operator("(");
     while (!tokens_.take_operator(")")) {
       Parameter parameter;
       parameter.name = tokens_.expect_name();
       if (tokens_.take_operator("=")) {
         parameter.fallback = expressions_.parse();
-      } else if (!node->parameters.empty() && node->parameters.back().fallback != nullptr) {
+      } else if (parameter.name == "caller") {
+        tokens_.fail("expected a default of the parameter 'caller'");
+      } else if (!macro.parameters.empty() && macro.parameters.back().fallback != nullptr) {
         tokens_.fail("a parameter without default follows one with");
       }
-      node->parameters.push_back(std::move(parameter));
+      macro.parameters.push_back(std::move(parameter));
       if (!tokens_.is_operator(")")) tokens_.expect_operator(",");
     }
-    end_block();
+  }
+
+  void parse_macro_body(Stmt& macro, std::string_view end) {
     const int32_t num_loops = std::exchange(num_loops_, 0);
-    node->body = parse_body({"endmacro"});
+    const size_t begin = tokens_.position();
+    macro.body = parse_body({end});
     num_loops_ = num_loops;
+    const auto is_extra = [&](std::string_view name) {
+      for (const Parameter& parameter : macro.parameters) {
+        if (parameter.name == name) return false;
+      }
+      return tokens_.names_since(begin, name);
+    };
+    macro.extras = {is_extra("caller"), is_extra("varargs"), is_extra("kwargs")};
     tokens_.next();
-    if (tokens_.is_name(node->name)) tokens_.next();
+  }
+
+  /// {% call(parameters) macro(arguments) %} … {% endcall %}
+  Node parse_call_block() {
+    Node node = make(Kind::kCall);
+    tokens_.next();
+    if (tokens_.is_operator("(")) parse_parameters(*node);
+    node->expr = expressions_.parse();
+    if (node->expr->kind != Expr::Kind::kCall) tokens_.fail("expected the call of a macro");
     end_block();
+    parse_macro_body(*node, "endcall");
+    end_block();
+    return node;
+  }
+
+  Node parse_with() {
+    Node node = make(Kind::kWith);
+    tokens_.next();
+    while (!tokens_.is(Token::Kind::kBlockEnd)) {
+      if (!node->bindings.empty()) tokens_.expect_operator(",");
+      Binding binding;
+      binding.target = parse_target();
+      if (!binding.target.attribute.empty()) tokens_.fail("expected a name to set");
+      tokens_.expect_operator("=");
+      binding.value = expressions_.parse();
+      node->bindings.push_back(std::move(binding));
+    }
+    end_block();
+    node->body = parse_body_to("endwith");
     return node;
   }
 

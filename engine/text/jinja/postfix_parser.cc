@@ -117,17 +117,32 @@ ExprPtr ExpressionParser::parse_call(ExprPtr callee) {
   return finish(std::move(node));
 }
 
+/// *items or **named, each once; nothing but a name may follow.
+void ExpressionParser::parse_more_arguments(Expr& call) {
+  const bool is_named = tokens_.next().text == "**";
+  if (call.more_named != nullptr || (!is_named && call.more_items != nullptr)) {
+    tokens_.fail("an argument stands behind others that it must stand before");
+  }
+  (is_named ? call.more_named : call.more_items) = parse();
+  if (!tokens_.is_operator(")")) tokens_.expect_operator(",");
+}
+
 /// Behind the "(".
 void ExpressionParser::parse_arguments(Expr& call) {
   while (!tokens_.take_operator(")")) {
+    if (tokens_.is_operator("*") || tokens_.is_operator("**")) {
+      parse_more_arguments(call);
+      continue;
+    }
     const bool is_keyword = tokens_.is(Token::Kind::kName) &&
                             tokens_.peek(1).kind == Token::Kind::kOperator &&
                             tokens_.peek(1).text == "=";
+    if (call.more_named != nullptr) tokens_.fail("expected ')'");
     if (is_keyword) {
       std::string name = tokens_.next().text;
       tokens_.next();
       call.keywords.emplace_back(std::move(name), parse());
-    } else if (!call.keywords.empty()) {
+    } else if (!call.keywords.empty() || call.more_items != nullptr) {
       tokens_.fail("expected a keyword argument");
     } else {
       call.children.push_back(parse());

@@ -149,8 +149,9 @@ MarkedText format_braces(Runtime& runtime, const MarkedText& format, const Argum
     if (field.empty() || is_index) {
       if (index < arguments.positional.size()) value = &arguments.positional[index];
     } else {
+      runtime.budget.spend_steps(arguments.named.size());
       for (const auto& [name, named] : arguments.named) {
-        if (name == field) value = &named;
+        if (name.bytes() == field) value = &named;
       }
     }
     if (value == nullptr) throw Error("format has no value for the field '{" + field + "}'");

@@ -33,10 +33,10 @@ std::vector<const Value*> Arguments::bind(
   std::vector<const Value*> bound(parameters.size(), nullptr);
   for (size_t i = 0; i < positional.size(); ++i) bound[i] = &positional[i];
   for (const auto& [name, value] : named) {
-    const auto found = std::find(parameters.begin(), parameters.end(), name);
-    if (found == parameters.end()) throw Error("unknown argument '" + name + "'");
+    const auto found = std::find(parameters.begin(), parameters.end(), name.bytes());
+    if (found == parameters.end()) throw Error("unknown argument '" + name.bytes() + "'");
     const Value*& slot = bound[static_cast<size_t>(found - parameters.begin())];
-    if (slot != nullptr) throw Error("argument '" + name + "' is given twice");
+    if (slot != nullptr) throw Error("argument '" + name.bytes() + "' is given twice");
     slot = &value;
   }
   return bound;

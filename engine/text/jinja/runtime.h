@@ -49,9 +49,14 @@ struct Runtime {
   std::tm now = {};
 };
 
+struct NamedArgument {
+  MarkedText name;  // the request's where a dict of it is taken apart: f(**dict)
+  Value value;
+};
+
 struct Arguments {
   std::vector<Value> positional;
-  std::vector<std::pair<std::string, Value>> named;
+  std::vector<NamedArgument> named;
   /// The values of these parameters in order, null where none was given. Throws Error for an
   /// argument that is none of them.
   std::vector<const Value*> bind(std::initializer_list<std::string_view> parameters) const;

@@ -57,10 +57,15 @@ Evaluator::Flow Evaluator::execute_kind(const Stmt& stmt) {
     case Kind::kFilter:
       return execute_capture(stmt);
     case Kind::kMacro:
-      define_macro(stmt);
+      scope_->set(stmt.name, make_macro(stmt));
       break;
+    case Kind::kCall:
+      execute_call(stmt);
+      break;
+    case Kind::kWith:
+      return execute_with(stmt);
     case Kind::kScope:
-      return execute(stmt.body);
+      return execute_in_scope(stmt.body, new_scope());
     case Kind::kBreak:
       return Flow::kBreak;
     case Kind::kContinue:
@@ -77,14 +82,14 @@ Evaluator::Flow Evaluator::execute_if(const Stmt& stmt) {
 }
 
 /// The items that an inline `if` leaves; the loop counts only those.
-std::vector<Value> Evaluator::wanted_items(const Stmt& stmt) {
-  std::vector<Value> items = items_of(runtime_, evaluate(*stmt.expr));
+std::vector<Value> Evaluator::wanted_items(const Stmt& stmt, const Value& iterated) {
+  std::vector<Value> items = items_of(runtime_, iterated);
   if (stmt.condition == nullptr) return items;
   std::vector<Value> wanted;
   const auto outer = scope_;
   for (Value& item : items) {
-    scope_ = std::make_shared<Scope>();
-    scope_->parent = outer;
+    scope_ = outer;
+    scope_ = new_scope();
     assign(stmt.target, item);
     if (evaluate(*stmt.condition).is_true()) wanted.push_back(std::move(item));
   }
@@ -92,17 +97,25 @@ std::vector<Value> Evaluator::wanted_items(const Stmt& stmt) {
   return wanted;
 }
 
-/// As in Jinja, `else` is for loops of which no turn came to its end: with no items, or where each
-/// turn met break or continue.
 Evaluator::Flow Evaluator::execute_for(const Stmt& stmt) {
   Loop& loop = loops_.emplace_back();
-  loop.items = wanted_items(stmt);
+  loop.items = wanted_items(stmt, evaluate(*stmt.expr));
+  if (stmt.is_recursive) {
+    loop.statement = &stmt;
+    loop.scope = scope_;
+  }
+  return run_loop(stmt, loop);
+}
+
+/// As in Jinja, `else` is for loops of which no turn came to its end: with no items, or where each
+/// turn met break or continue.
+Evaluator::Flow Evaluator::run_loop(const Stmt& stmt, Loop& loop) {
   const auto outer = scope_;
   bool has_completed = false;
   for (; loop.index < loop.items.size(); ++loop.index) {
-    scope_ = std::make_shared<Scope>();
-    scope_->parent = outer;
-    scope_->set("loop", &std::as_const(loop));
+    scope_ = outer;
+    scope_ = new_scope();
+    scope_->set("loop", &loop);
     assign(stmt.target, loop.items[loop.index]);
     const Flow flow = execute(stmt.body);
     if (flow == Flow::kBreak) break;
@@ -112,11 +125,47 @@ Evaluator::Flow Evaluator::execute_for(const Stmt& stmt) {
   return has_completed ? Flow::kOn : execute(stmt.otherwise);
 }
 
-void Evaluator::define_macro(const Stmt& stmt) {
-  macros_.push_back({&stmt, scope_});
-  scope_->set(
-      stmt.name,
-      CallablePtr(std::make_shared<Callable>(Callable{stmt.name, Value(), &macros_.back()})));
+/// loop(items) in a loop that is recursive: the same statement over these items.
+Value Evaluator::call_loop(const Loop& loop, const Arguments& arguments) {
+  if (loop.statement == nullptr) throw Error("only the loop of a recursive for can be called");
+  const auto bound = arguments.bind({"iterable"});
+  if (bound[0] == nullptr) throw Error("loop needs what it shall run over");
+  const auto outer = std::exchange(scope_, loop.scope);
+  Loop& inner = loops_.emplace_back();
+  inner.items = wanted_items(*loop.statement, *bound[0]);
+  inner.depth = loop.depth + 1;
+  inner.statement = loop.statement;
+  inner.scope = loop.scope;
+  MarkedText text;
+  MarkedText* const printed = std::exchange(out_, &text);
+  run_loop(*loop.statement, inner);
+  out_ = printed;
+  scope_ = outer;
+  return text;
+}
+
+std::shared_ptr<Scope> Evaluator::new_scope() const {
+  auto inner = std::make_shared<Scope>();
+  inner->parent = scope_;
+  return inner;
+}
+
+Evaluator::Flow Evaluator::execute_in_scope(const Body& body, std::shared_ptr<Scope> inner) {
+  const auto outer = std::exchange(scope_, std::move(inner));
+  const Flow flow = execute(body);
+  scope_ = outer;
+  return flow;
+}
+
+/// The values do not see each other's names.
+Evaluator::Flow Evaluator::execute_with(const Stmt& stmt) {
+  std::vector<Value> values;
+  for (const Binding& binding : stmt.bindings) values.push_back(evaluate(*binding.value));
+  const auto inner = new_scope();
+  const auto outer = std::exchange(scope_, inner);
+  for (size_t i = 0; i < values.size(); ++i) assign(stmt.bindings[i].target, values[i]);
+  scope_ = outer;
+  return execute_in_scope(stmt.body, inner);
 }
 
 MarkedText Evaluator::capture(const Body& body, Flow& flow) {
@@ -129,9 +178,7 @@ MarkedText Evaluator::capture(const Body& body, Flow& flow) {
 
 /// {% set x %}…{% endset %} and {% filter … %}…{% endfilter %}: the body has a scope of its own.
 Evaluator::Flow Evaluator::execute_capture(const Stmt& stmt) {
-  const auto outer = scope_;
-  scope_ = std::make_shared<Scope>();
-  scope_->parent = outer;
+  const auto outer = std::exchange(scope_, new_scope());
   Flow flow = Flow::kOn;
   Value value = capture(stmt.body, flow);
   scope_ = outer;

@@ -48,6 +48,16 @@ class TokenStream {
     next();
   }
 
+  size_t position() const { return pos_; }
+  /// Whether `name` stands for a value somewhere between there and the cursor.
+  bool names_since(size_t begin, std::string_view name) const {
+    for (size_t i = begin; i < pos_; ++i) {
+      const bool is_part = i > 0 && (tokens_[i - 1].text == "." || tokens_[i - 1].text == "|");
+      if (tokens_[i].kind == Token::Kind::kName && tokens_[i].text == name && !is_part) return true;
+    }
+    return false;
+  }
+
   [[noreturn]] void fail(const std::string& message) const {
     const std::string found = is(Token::Kind::kEnd)    ? "the end of the template"
                               : is(Token::Kind::kText) ? "text"

@@ -17,6 +17,8 @@ namespace quire::jinja {
 class Value;
 class Dict;
 struct Macro;
+struct Stmt;
+struct Scope;
 struct Namespace;
 struct Loop;
 
@@ -55,7 +57,7 @@ inline constexpr int32_t kMaxValueDepth = 200;
 class Value {
  public:
   using State = std::variant<Undefined, None, bool, int64_t, double, TextPtr, ListPtr, DictPtr,
-                             GeneratorPtr, CallablePtr, Namespace*, const Loop*>;
+                             GeneratorPtr, CallablePtr, Namespace*, Loop*>;
 
   Value() = default;
   Value(None none) : state_(none) {}
@@ -64,7 +66,7 @@ class Value {
   Value(DictPtr dict) : state_(std::move(dict)) {}
   Value(CallablePtr callable) : state_(std::move(callable)) {}
   Value(Namespace* space) : state_(space) {}
-  Value(const Loop* loop) : state_(loop) {}
+  Value(Loop* loop) : state_(loop) {}
   static Value of_bool(bool value) { return Value(State(value)); }
   static Value of_int(int64_t value) { return Value(State(value)); }
   static Value of_float(double value) { return Value(State(value)); }
@@ -103,7 +105,7 @@ class Value {
   Generator& as_generator() const { return *std::get<GeneratorPtr>(state_); }
   const Callable& as_callable() const { return *std::get<CallablePtr>(state_); }
   Namespace* as_namespace() const { return get_or_null<Namespace*>(); }
-  const Loop* as_loop() const { return get_or_null<const Loop*>(); }
+  Loop* as_loop() const { return get_or_null<Loop*>(); }
 
   bool is_true() const;
   int32_t depth() const;
@@ -152,6 +154,11 @@ struct Namespace {
 struct Loop {
   std::vector<Value> items;
   size_t index = 0;
+  Value changed_from;  // what `changed` was last told
+  // Of a recursive loop, which can be called:
+  int32_t depth = 0;
+  const Stmt* statement = nullptr;
+  std::shared_ptr<Scope> scope = nullptr;  // around it
 };
 
 struct Generator {

@@ -52,6 +52,11 @@ TEST_CASE("A template that wants too much is told what") {
              Catch::Contains("builds more than 100000 bytes"));
   CHECK_THAT(refusal("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"),
              Catch::Contains("nests more than 120 levels"));
+  CHECK_THAT(refusal("{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}"),
+             Catch::Contains("nests more than 120 levels"));
+  CHECK_THAT(refusal("{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}"
+                     "{% call m() %}x{% endcall %}"),
+             Catch::Contains("nests more than 120 levels"));
   CHECK_THAT(refusal("{% set n = namespace(l=[]) %}{% for i in range(300) %}"
                      "{% set n.l = [n.l] %}{% endfor %}"),
              Catch::Contains("nested too deeply"));
@@ -83,6 +88,28 @@ TEST_CASE("Looking at long texts takes steps, and time that grows with their len
     CHECK_THAT(refusal(texts + "{% for i in range(3000) %}{% set c = " + use + " %}{% endfor %}"),
                Catch::Contains("needs more than") || Catch::Contains("builds more than"));
   }
+}
+
+TEST_CASE("Looking for one of many named arguments takes steps") {
+  std::string parameters = "a0=0";
+  for (int i = 1; i < 30; ++i) parameters += ", a" + std::to_string(i) + "=0";
+  const std::string macro = "{% macro m(" + parameters + ") %}{{ kwargs | length }}{% endmacro %}";
+  auto members = std::make_shared<Dict>();
+  for (int i = 0; i < 30'000; ++i) members->set(Value::of_text("b" + std::to_string(i)), None());
+  const auto refusal_of_many = [&](const std::string& source) {
+    try {
+      Template(source).render(
+          {.variables = {{"x", DictPtr(members)}}, .limits = {.max_steps = 200'000}});
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("none");
+  };
+  CHECK(refusal_of_many("{% macro m() %}{{ kwargs | length }}{% endmacro %}{{ m(**x) }}") ==
+        "none");
+  CHECK_THAT(refusal_of_many(macro + "{{ m(**x) }}"), Catch::Contains("needs more than"));
+  CHECK_THAT(refusal_of_many("{{ ('{b1}' * 30).format(**x) }}"),
+             Catch::Contains("needs more than"));
 }
 
 TEST_CASE("Filters and tests that nobody knows are found before the template runs") {

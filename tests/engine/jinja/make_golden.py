@@ -229,6 +229,12 @@ CONSTRUCTS = [
     "{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% else %}E{% endfor %}|{% for i in [1, 2] %}{% break %}{% else %}E{% endfor %}|{% for i in [1, 2] %}{% continue %}{% else %}E{% endfor %}|{% for i in [1, 2] %}{% if i == 2 %}{% continue %}{% endif %}{{ i }}{% else %}E{% endfor %}",
     "{% set odd = list | select('odd') %}{{ odd | first }}{{ odd | list }}{{ odd | list }}{{ 'true' if odd else 'false' }}{{ 'true' if list | reject('ge', 0) else 'false' }}{{ 'true' if [] | map('upper') and [] | unique and {} | items and [] | reverse and [] | rejectattr('x') else 'false' }} {{ odd is sequence }}{{ odd is iterable }}{{ (list | map('string'))[0] }}{{ (list | map('string')).x is defined }}",
     "{% set g = list | map('abs') %}{{ 1 in g }}{{ g | list }}{{ 9 in g }}{{ g == g }}{{ g == list }}{{ list | map('abs') | join }}{{ list | map('abs') | sort }}{{ list | map('abs') | reverse }}{% for i in words | map('upper') %}{{ loop.index }}/{{ loop.length }}{{ i }}{{ loop.last }} {% endfor %}{{ [0, 1, '', none, [], nope] | reject | list }}{% set a, b = [1, 2] | map('string') %}{{ a }}{{ b }}",
+    "{% for i in [1, [2, [3, 4]], 5] recursive %}{% if i is iterable %}<{{ loop(i) }}>{% else %}{{ i }}{{ loop.index }}/{{ loop.length }}@{{ loop.depth }}{{ loop.depth0 }}{% endif %}{% endfor %}{% for i in [[], 2] recursive %}{% if i is iterable %}<{{ loop(i) }}>{% else %}{{ i }}{% endif %}{% else %}E{% endfor %}{% for i in [[1], 2] recursive %}{% set outer = loop %}{% if i is iterable %}{% for j in [9] %}{{ outer([5]) }}{{ loop.depth }}{% endfor %}{% else %}{{ i }}{% endif %}{% endfor %}",
+    "{% for i in [1, 1, 2] %}{{ loop.changed(i) }}{{ loop.changed(i, 2) }}{% endfor %}{% for i in [1, 1, 2] %}{{ loop.changed(i) }}{{ loop is callable }}{% endfor %}",
+    "{% with a=1, b=2 %}{{ a }}{{ b }}{% endwith %}{{ a }}{% with a=1, b=a %}{{ a }}{{ b }}{% set a=7 %}{{ a }}{% endwith %}{{ a }}{% with %}{% set q=1 %}{{ q }}{% endwith %}{{ q }}{% with (a, b) = (1, 2), c=3 %}{{ a }}{{ b }}{{ c }}{% endwith %}{% for i in [1, 2, 3] %}{% with j=i %}{% if j == 2 %}{% continue %}{% endif %}{{ j }}{{ loop.index }}{% endwith %}{% endfor %}",
+    "{% macro m(x) %}[{{ x }}{{ caller(3) }}]{% endmacro %}{% call(q) m(1) %}b{{ q }}{% endcall %}{% macro n() %}<{{ caller() | upper }}>{% endmacro %}{% call n() %}a{% call n() %}b{% endcall %}c{% endcall %}{% macro o(x, caller=none) %}[{{ caller() if caller }}]{% endmacro %}{{ o(1) }}{% call o(1) %}b{% endcall %}{% for i in [1, 2] %}{% call n() %}{{ i }}{{ loop.index }}{% endcall %}{% endfor %}{% macro p() %}{{ caller is defined }}{% endmacro %}{{ p() }}{% call p() %}{% endcall %}",
+    "{% macro m(x) %}{{ x }}{{ varargs }}{{ kwargs }};{% endmacro %}{{ m(1, 2, 3, q=4) }}{{ m() }}{{ m(x=1, y=2) }}{{ m(*[1, 2], **{'k': 3}) }}{{ dict(**{'a': 1}) }}{{ '{}{}'.format(*list[:2]) }}{% macro n(a, b=2) %}{{ a }}{{ b }};{% endmacro %}{{ n(*[1]) }}{{ n(1, **{'b': 5}) }}{{ n(b=3, *[1]) }}",
+    "{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}",
     "{{ strftime_now('%d %B %Y, %A') }} {{ dict(a=1, b='x') }} {{ dict({'q': 1}, r=2) }} {% set l = [1,2] + [3] %}{{ l }} {{ zero or 'or' }} {{ 1 and 'and' }} {{ t and not n }} {{ 'A' is lower if false else 2 }}".replace("{{ 'A' is lower if false else 2 }}", ""),
 ]
 FAILING = [
@@ -236,18 +242,25 @@ FAILING = [
     "{% if %}{% endif %}", "{% for x in [1] %}", "{{ 'open }}", "{% endif %}", "{{ 1 / 0 }}", "{{ nope() }}", "{{ d.update({'x': 1}) }}",
     "{{ nope | tojson }}", "{% set a, b = [1] %}", "{{ (1 }}", "{{ 'a' < 1 }}", "{% include 'x' %}", "{{ 3 in 3 }}", "{{ 1 is nosuch }}", "{% for i in 5 %}{% endfor %}",
     "{{ list | select('odd') | length }}", "{{ list | select('odd') | last }}", "{{ list | map('string') | tojson }}",
+    "{% for i in [1] %}{{ loop([2]) }}{% endfor %}", "{% with a, b = 1, 2 %}{% endwith %}", "{% with a=1 b=2 %}{% endwith %}", "{% set n = namespace() %}{% with n.x=2 %}{% endwith %}",
+    "{% macro m(x) %}{{ x }}{% endmacro %}{% call m(1) %}b{% endcall %}", "{% macro m() %}{{ caller() }}{% endmacro %}{{ m() }}", "{% macro m(caller) %}{{ caller }}{% endmacro %}",
+    "{% macro m() %}{{ caller() }}{% endmacro %}{% call m() | upper %}{% endcall %}", "{% call range(3) %}{% endcall %}", "{% macro m() %}{{ caller(1) }}{% endmacro %}{% call m() %}{% endcall %}",
+    "{% macro m(x) %}{{ kwargs }}{% endmacro %}{{ m(1, 2) }}", "{% macro m(x) %}{{ varargs }}{% endmacro %}{{ m(1, x=2) }}", "{{ range(**{'a': 1}, b=2) }}", "{{ dict(**[1]) }}", "{{ range(*5) }}",
 ]
 
 
 class Generation(jinja2.ext.Extension):
-    """{% generation %} … {% endgeneration %} prints what it holds."""
+    """{% generation %} … {% endgeneration %} prints what it holds, as transformers' extension does."""
 
     tags = {"generation"}
 
     def parse(self, parser):
         line = next(parser.stream).lineno
         body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.Scope(body, lineno=line)
+        return jinja2.nodes.CallBlock(self.call_method("printed"), [], [], body).set_lineno(line)
+
+    def printed(self, caller):
+        return caller()
 
 
 def environment():

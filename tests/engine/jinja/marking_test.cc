@@ -48,6 +48,17 @@ TEST_CASE("Bytes of the request stay marked through every operation") {
       {"{% for k, v in d.items() %}{{ k }}={{ v }}{% endfor %}", "⟦k<s>⟧=⟦v\"<s>⟧"},
       {"{% set y %}({{ x }}){% endset %}{{ y | indent(1, true) }}", " (⟦a<s>b⟧)"},
       {"{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(x) }}", "<⟦a<s>b⟧>"},
+      {"{% macro m() %}<{{ caller(x) }}>{% endmacro %}{% call(a) m() %}[{{ a }}{{ list[0] }}]"
+       "{% endcall %}",
+       "<[⟦a<s>bp⟧]>"},
+      {"{% macro m() %}{{ kwargs }}{% endmacro %}{{ m(t=1, **d) }}",
+       "{'t': 1, '⟦k<s>⟧': '⟦v\"<s>⟧'}"},
+      {"{{ dict(**d) | list | first }}{{ dict(x=1) | list | first }}", "⟦k<s>⟧x"},
+      {"{% for i in [list] recursive %}{{ '-' if i is string else loop(i) }}{{ i | first }}"
+       "{% endfor %}",
+       "-⟦p⟧-⟦qp⟧"},
+      {"{% with y = x + '!' %}{{ y }}{% endwith %}{{ list | map('upper') | join('-') }}",
+       "⟦a<s>b⟧!⟦P⟧-⟦Q⟧"},
       {"{{ '%s' % x }}{{ '{}'.format(x) }}", "⟦a<s>ba<s>b⟧"},
       {"{{ x.format() }}{{ (x ~ 'z') | list | first }}", "⟦a<s>ba⟧"},
       {"{{ strftime_now(x) }}", "⟦a<s>b⟧"},
