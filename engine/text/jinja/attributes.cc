@@ -94,6 +94,10 @@ Value attribute_of(const Value& object, const std::string& name) {
     return value != nullptr ? *value : missing(object, name);
   }
   if (has_method(object, name)) return method_of(object, name);
+  if (object.is_list() && object.as_list().is_group) {
+    if (name == "grouper") return object.items()[0];
+    if (name == "list") return object.items()[1];
+  }
   const Value* value = object.is_dict() ? object.as_dict().find(name) : nullptr;
   return value != nullptr ? *value : missing(object, name);
 }

@@ -1,5 +1,9 @@
 #include "engine/text/jinja/characters.h"
 
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
 namespace quire::jinja {
 namespace {
 
@@ -20,6 +24,16 @@ bool is_odd_pair(char32_t code) {
   return (code >= 0x139 && code <= 0x148) || (code >= 0x179 && code <= 0x17E) ||
          (code >= 0x4C1 && code <= 0x4CE);
 }
+
+/// Blocks that hold no letters and digits, or hardly any.
+constexpr std::pair<char32_t, char32_t> kSigns[] = {
+    {0x80, 0xA9},       {0xAB, 0xB1},     {0xB4, 0xB4},     {0xB6, 0xB8},       {0xBB, 0xBB},
+    {0xBF, 0xBF},       {0xD7, 0xD7},     {0xF7, 0xF7},     {0x300, 0x36F},     {0x2000, 0x206F},
+    {0x20A0, 0x20FF},   {0x2190, 0x245F}, {0x249C, 0x24B5}, {0x2500, 0x2775},   {0x2794, 0x2BFF},
+    {0x2E00, 0x2E7F},   {0x3000, 0x3004}, {0x3008, 0x3020}, {0x3030, 0x3030},   {0x303D, 0x3040},
+    {0x30FB, 0x30FB},   {0xE000, 0xF8FF}, {0xFE00, 0xFE6F}, {0xFEFF, 0xFF0F},   {0xFF1A, 0xFF20},
+    {0xFF3B, 0xFF40},   {0xFF5B, 0xFF65}, {0xFFE0, 0xFFFF}, {0x1F000, 0x1F0FF}, {0x1F10D, 0x1FBEF},
+    {0xE0000, 0x10FFFF}};
 
 }  // namespace
 
@@ -129,6 +143,15 @@ char32_t to_lower(char32_t code) {
   if (code >= 0x400 && code <= 0x40F) return code + 80;
   if (code >= 0x531 && code <= 0x556) return code + 48;
   return code;
+}
+
+bool is_word_character(char32_t code) {
+  if (code < 0x80) {
+    return (code >= '0' && code <= '9') || to_lower(code) != to_upper(code) || code == '_';
+  }
+  return !is_space(code) && std::none_of(std::begin(kSigns), std::end(kSigns), [&](auto& block) {
+    return code >= block.first && code <= block.second;
+  });
 }
 
 bool is_cased(char32_t code) {

@@ -31,5 +31,8 @@ size_t end_of_stripped(std::string_view text, size_t begin);
 char32_t to_upper(char32_t code);
 char32_t to_lower(char32_t code);
 bool is_cased(char32_t code);
+/// What \w matches, with blocks of punctuation and signs left out as a whole: without a table of
+/// all characters, a few rare ones count wrongly.
+bool is_word_character(char32_t code);
 
 }  // namespace quire::jinja

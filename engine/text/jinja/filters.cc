@@ -7,14 +7,6 @@
 namespace quire::jinja {
 namespace {
 
-bool is_given(const Value* value) { return value != nullptr && !value->is_none(); }
-
-int64_t whole(const Value* value, int64_t fallback) {
-  if (!is_given(value)) return fallback;
-  if (!value->is_number() || value->is_float()) throw Error("expected a whole number as argument");
-  return value->as_int();
-}
-
 Value trim(Runtime& runtime, const Value& object, const Arguments& arguments) {
   const auto bound = arguments.bind({"chars"});
   const MarkedText text = text_of(runtime, object);
@@ -149,19 +141,15 @@ Value round_filter(Runtime&, const Value& object, const Arguments& arguments) {
   return Value::of_float((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
 }
 
-Value indent_filter(Runtime& runtime, const Value& object, const Arguments& arguments) {
-  const auto bound = arguments.bind({"width", "first", "blank"});
-  MarkedText margin("    ");
-  if (bound[0] != nullptr && bound[0]->is_text()) {
-    margin = bound[0]->as_text();
-  } else if (bound[0] != nullptr) {
-    const int64_t width = std::max<int64_t>(whole(bound[0], 4), 0);
-    runtime.budget.spend_bytes(static_cast<size_t>(width));
-    margin = MarkedText(std::string(static_cast<size_t>(width), ' '));
+/// The attribute of that name; a dict's members are none.
+Value attribute_filter(Runtime&, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"name"});
+  if (bound[0] == nullptr || !bound[0]->is_text()) throw Error("attr needs a name");
+  const std::string& name = bound[0]->bytes();
+  if (object.is_dict() && !has_method(object, name)) {
+    return Value::undefined("'dict object' has no attribute '" + name + "'");
   }
-  return indent(runtime, text_of(runtime, object), margin,
-                bound[1] != nullptr && bound[1]->is_true(),
-                bound[2] != nullptr && bound[2]->is_true());
+  return attribute_of(object, name);
 }
 
 Value format_filter(Runtime& runtime, const Value& object, const Arguments& arguments) {
@@ -169,26 +157,27 @@ Value format_filter(Runtime& runtime, const Value& object, const Arguments& argu
   return format_percent(runtime, text_of(runtime, object), Value::of_tuple(arguments.positional));
 }
 
-const FilterTable kTextFilters = {{"trim", trim},
-                                  {"upper", change_case<Case::kUpper>},
-                                  {"lower", change_case<Case::kLower>},
-                                  {"title", change_case<Case::kTitleOfWords>},
-                                  {"capitalize", change_case<Case::kCapitalized>},
-                                  {"replace", replace_filter},
-                                  {"tojson", to_json},
-                                  {"string", to_string},
-                                  {"safe", to_string},
-                                  {"int", to_int},
-                                  {"float", to_float},
-                                  {"default", or_default},
-                                  {"d", or_default},
-                                  {"abs", absolute},
-                                  {"round", round_filter},
-                                  {"indent", indent_filter},
-                                  {"format", format_filter}};
+const FilterTable kValueFilters = {{"trim", trim},
+                                   {"upper", change_case<Case::kUpper>},
+                                   {"lower", change_case<Case::kLower>},
+                                   {"title", change_case<Case::kTitleOfWords>},
+                                   {"capitalize", change_case<Case::kCapitalized>},
+                                   {"replace", replace_filter},
+                                   {"tojson", to_json},
+                                   {"string", to_string},
+                                   {"safe", to_string},
+                                   {"int", to_int},
+                                   {"float", to_float},
+                                   {"default", or_default},
+                                   {"d", or_default},
+                                   {"abs", absolute},
+                                   {"round", round_filter},
+                                   {"attr", attribute_filter},
+                                   {"format", format_filter}};
 
 Filter find_filter(std::string_view name) {
-  for (const FilterTable* table : {&kTextFilters, &list_filters()}) {
+  for (const FilterTable* table :
+       {&kValueFilters, &text_filters(), &list_filters(), &order_filters()}) {
     const auto filter = table->find(name);
     if (filter != table->end()) return filter->second;
   }
@@ -196,6 +185,34 @@ Filter find_filter(std::string_view name) {
 }
 
 }  // namespace
+
+int64_t whole(const Value* value, int64_t fallback) {
+  if (!is_given(value)) return fallback;
+  if (!value->is_number() || value->is_float()) throw Error("expected a whole number as argument");
+  return value->as_int();
+}
+
+Value attribute_path(Runtime& runtime, const Value& item, const Value* path,
+                     const Value* fallback) {
+  if (!is_given(path)) return item;
+  const auto or_fallback = [&](Value value) {
+    return value.is_undefined() && is_given(fallback) ? *fallback : value;
+  };
+  if (!path->is_text()) return or_fallback(item_of(runtime, item, *path));
+  Value value = item;
+  const std::string& names = path->bytes();
+  for (size_t pos = 0; pos <= names.size();) {
+    runtime.budget.spend_steps(1);
+    const size_t dot = std::min(names.find('.', pos), names.size());
+    const std::string name = names.substr(pos, dot - pos);
+    const bool is_index = !name.empty() && name.size() < 10 &&
+                          name.find_first_not_of("0123456789") == std::string::npos;
+    const Value key = is_index ? Value::of_int(std::stoi(name)) : Value::of_text(name);
+    value = or_fallback(item_of(runtime, value, key));
+    pos = dot + 1;
+  }
+  return value;
+}
 
 Value apply_filter(Runtime& runtime, const std::string& name, const Value& object,
                    const Arguments& arguments) {

@@ -1,33 +1,12 @@
 #include <algorithm>
-#include <set>
 
 #include "engine/text/jinja/filters.h"
 
 namespace quire::jinja {
 namespace {
 
-bool is_set(const Value* value) { return value != nullptr && value->is_true(); }
-
-/// item.a.b, also with numbers as parts: what attribute="a.b" names.
-Value attribute_path(Runtime& runtime, const Value& item, const Value& path) {
-  if (!path.is_text()) return item_of(runtime, item, path);
-  Value value = item;
-  const std::string& names = path.bytes();
-  for (size_t pos = 0; pos <= names.size();) {
-    const size_t dot = std::min(names.find('.', pos), names.size());
-    const std::string name = names.substr(pos, dot - pos);
-    const bool is_index = !name.empty() && name.size() < 10 &&
-                          name.find_first_not_of("0123456789") == std::string::npos;
-    value =
-        item_of(runtime, value, is_index ? Value::of_int(std::stoi(name)) : Value::of_text(name));
-    pos = dot + 1;
-  }
-  return value;
-}
-
-Value case_folded(Runtime& runtime, const Value& value) {
-  return value.is_text() ? Value(with_case(runtime, value.as_text(), Case::kLower)) : value;
-}
+/// A list takes more memory than what else is made in a step.
+constexpr size_t kStepsOfList = 4;
 
 Value length(Runtime& runtime, const Value& object, const Arguments& arguments) {
   arguments.bind({});
@@ -75,67 +54,61 @@ Value items(Runtime& runtime, const Value& object, const Arguments& arguments) {
 Value join_filter(Runtime& runtime, const Value& object, const Arguments& arguments) {
   const auto bound = arguments.bind({"d", "attribute"});
   std::vector<Value> parts = items_of(runtime, object);
-  if (bound[1] != nullptr) {
-    for (Value& part : parts) part = attribute_path(runtime, part, *bound[1]);
-  }
+  for (Value& part : parts) part = attribute_path(runtime, part, bound[1]);
   return join(runtime, parts, bound[0] != nullptr ? text_of(runtime, *bound[0]) : MarkedText());
 }
 
-/// Items by their keys, in the order of the keys; equal ones stay in place.
-std::vector<Value> sorted(Runtime& runtime, std::vector<std::pair<Value, Value>> keyed,
-                          bool descending) {
-  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& left, const auto& right) {
-    return descending ? compare(runtime, right.first, left.first) < 0
-                      : compare(runtime, left.first, right.first) < 0;
-  });
-  std::vector<Value> values;
-  for (auto& entry : keyed) values.push_back(std::move(entry.second));
-  return values;
-}
-
-Value sort(Runtime& runtime, const Value& object, const Arguments& arguments) {
-  const auto bound = arguments.bind({"reverse", "case_sensitive", "attribute"});
-  std::vector<std::pair<Value, Value>> keyed;
+/// Lists of `size` items each; the last may be shorter.
+Value batch(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"linecount", "fill_with"});
+  if (bound[0] == nullptr) throw Error("batch needs the number of items");
+  const int64_t size = whole(bound[0], 0);
+  std::vector<Value> batches, current;
+  const auto close = [&] {
+    runtime.budget.spend_steps(kStepsOfList);
+    batches.push_back(Value::of_list(std::exchange(current, {})));
+  };
   for (Value& item : items_of(runtime, object)) {
-    Value key = bound[2] != nullptr ? attribute_path(runtime, item, *bound[2]) : item;
-    if (!is_set(bound[1])) key = case_folded(runtime, key);
-    keyed.emplace_back(std::move(key), std::move(item));
+    if (static_cast<int64_t>(current.size()) == size) close();
+    current.push_back(std::move(item));
   }
-  return Value::of_list(sorted(runtime, std::move(keyed), is_set(bound[0])));
+  if (current.empty()) return Value::of_generator(std::move(batches));
+  const auto num_items = static_cast<int64_t>(current.size());
+  if (is_given(bound[1]) && num_items < size) {
+    runtime.budget.spend_steps(static_cast<size_t>(size - num_items));
+    current.resize(static_cast<size_t>(size), *bound[1]);
+  }
+  close();
+  return Value::of_generator(std::move(batches));
 }
 
-Value dictsort(Runtime& runtime, const Value& object, const Arguments& arguments) {
-  const auto bound = arguments.bind({"case_sensitive", "by", "reverse"});
-  if (!object.is_dict()) throw Error("dictsort needs a dict");
-  const bool by_value = bound[1] != nullptr && bound[1]->is_text() && bound[1]->bytes() == "value";
-  std::vector<std::pair<Value, Value>> keyed;
-  for (const auto& [key, value] : object.as_dict().entries()) {
-    const Value& by = by_value ? value : key;
-    keyed.emplace_back(is_set(bound[0]) ? by : case_folded(runtime, by),
-                       Value::of_tuple({key, value}));
+/// That many lists; the first ones have one item more where the items do not come out even.
+Value slice(Runtime& runtime, const Value& object, const Arguments& arguments) {
+  const auto bound = arguments.bind({"slices", "fill_with"});
+  const int64_t num_slices = whole(bound[0], 0);
+  if (num_slices == 0) throw Error("slice needs the number of lists");
+  const std::vector<Value> items = items_of(runtime, object);
+  std::vector<Value> slices;
+  if (num_slices < 0) return Value::of_generator(std::move(slices));
+  const size_t size = items.size() / static_cast<size_t>(num_slices);
+  const size_t num_longer = items.size() % static_cast<size_t>(num_slices);
+  auto begin = items.begin();
+  for (size_t i = 0; i < static_cast<size_t>(num_slices); ++i) {
+    runtime.budget.spend_steps(kStepsOfList);
+    const auto end = begin + static_cast<std::ptrdiff_t>(size + (i < num_longer ? 1 : 0));
+    std::vector<Value> part(begin, end);
+    if (is_given(bound[1]) && i >= num_longer) part.push_back(*bound[1]);
+    slices.push_back(Value::of_list(std::move(part)));
+    begin = end;
   }
-  return Value::of_list(sorted(runtime, std::move(keyed), is_set(bound[2])));
-}
-
-Value unique(Runtime& runtime, const Value& object, const Arguments& arguments) {
-  const auto bound = arguments.bind({"case_sensitive", "attribute"});
-  std::set<std::string> seen;
-  std::vector<Value> kept;
-  for (Value& item : items_of(runtime, object)) {
-    const Value key = bound[1] != nullptr ? attribute_path(runtime, item, *bound[1]) : item;
-    const bool is_new =
-        seen.insert(key_of(is_set(bound[0]) ? key : case_folded(runtime, key))).second;
-    if (is_new) kept.push_back(std::move(item));
-  }
-  return Value::of_generator(std::move(kept));
+  return Value::of_generator(std::move(slices));
 }
 
 Value sum(Runtime& runtime, const Value& object, const Arguments& arguments) {
   const auto bound = arguments.bind({"attribute", "start"});
   Value total = bound[1] != nullptr ? *bound[1] : Value::of_int(0);
   for (const Value& item : items_of(runtime, object)) {
-    const bool has_path = bound[0] != nullptr && !bound[0]->is_none();
-    total = add(runtime, total, has_path ? attribute_path(runtime, item, *bound[0]) : item);
+    total = add(runtime, total, attribute_path(runtime, item, bound[0]));
   }
   return total;
 }
@@ -146,8 +119,7 @@ Value map(Runtime& runtime, const Value& object, const Arguments& arguments) {
     const auto bound = arguments.bind({"attribute", "default"});
     if (bound[0] == nullptr) throw Error("map needs a filter or an attribute");
     for (const Value& item : items_of(runtime, object)) {
-      Value value = attribute_path(runtime, item, *bound[0]);
-      mapped.push_back(value.is_undefined() && bound[1] != nullptr ? *bound[1] : std::move(value));
+      mapped.push_back(attribute_path(runtime, item, bound[0], bound[1]));
     }
     return Value::of_generator(std::move(mapped));
   }
@@ -171,7 +143,7 @@ Value choose(Runtime& runtime, const Value& object, const Arguments& arguments) 
   std::vector<Value> kept;
   for (Value& item : items_of(runtime, object)) {
     const Value looked_at =
-        kOfAttribute ? attribute_path(runtime, item, arguments.positional[0]) : item;
+        kOfAttribute ? attribute_path(runtime, item, &arguments.positional[0]) : item;
     const bool holds =
         has_test ? apply_test(runtime, arguments.positional[test_at].bytes(), looked_at, rest)
                  : looked_at.is_true();
@@ -191,10 +163,9 @@ const FilterTable& list_filters() {
                                      {"reverse", reverse},
                                      {"items", items},
                                      {"join", join_filter},
-                                     {"sort", sort},
-                                     {"dictsort", dictsort},
-                                     {"unique", unique},
                                      {"sum", sum},
+                                     {"batch", batch},
+                                     {"slice", slice},
                                      {"map", map},
                                      {"select", choose<true, false>},
                                      {"reject", choose<false, false>},

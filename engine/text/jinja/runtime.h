@@ -141,6 +141,12 @@ Value split(Runtime& runtime, const MarkedText& text, const Value* separator, in
 MarkedText join(Runtime& runtime, const std::vector<Value>& items, const MarkedText& separator);
 enum class Case : uint8_t { kUpper, kLower, kCapitalized, kTitle, kTitleOfWords };
 MarkedText with_case(Runtime& runtime, const MarkedText& text, Case wanted);
+/// Whether there are letters that have a case, and all are of this one.
+bool is_in_case(Runtime& runtime, std::string_view text, Case wanted);
+enum class Side : uint8_t { kLeft, kRight, kBoth };
+/// The text with `fill`, one character, on that side until it has `width` characters.
+MarkedText padded(Runtime& runtime, const MarkedText& text, Side side, int64_t width,
+                  const MarkedText& fill);
 MarkedText indent(Runtime& runtime, const MarkedText& text, const MarkedText& margin, bool first,
                   bool blank);
 

@@ -43,6 +43,18 @@ bool is_at_least(Runtime& runtime, const Value& object, const Value* argument) {
   return compare(runtime, object, needed(argument)) >= 0;
 }
 
+template <Case kCase>
+bool is_all_in_case(Runtime& runtime, const Value& object, const Value*) {
+  return is_in_case(runtime, text_of(runtime, object).bytes(), kCase);
+}
+
+bool is_filter(Runtime&, const Value& object, const Value*) {
+  return object.is_text() && has_filter(object.bytes());
+}
+bool is_test(Runtime&, const Value& object, const Value*) {
+  return object.is_text() && has_test(object.bytes());
+}
+
 const std::map<std::string_view, Test> kTests = {
     {"defined", [](Runtime&, const Value& v, const Value*) { return !v.is_undefined(); }},
     {"undefined", [](Runtime&, const Value& v, const Value*) { return v.is_undefined(); }},
@@ -69,6 +81,10 @@ const std::map<std::string_view, Test> kTests = {
     {"odd", [](Runtime&, const Value& v, const Value*) { return whole(v) % 2 != 0; }},
     {"even", [](Runtime&, const Value& v, const Value*) { return whole(v) % 2 == 0; }},
     {"divisibleby", is_divisible},
+    {"lower", is_all_in_case<Case::kLower>},
+    {"upper", is_all_in_case<Case::kUpper>},
+    {"filter", is_filter},
+    {"test", is_test},
     {"in", [](Runtime& r, const Value& v, const Value* a) { return contains(r, needed(a), v); }},
     {"sameas", [](Runtime&, const Value& v, const Value* a) { return v.is_same(needed(a)); }},
     {"equalto", is_equal},

@@ -193,6 +193,39 @@ MarkedText with_case(Runtime& runtime, const MarkedText& text, Case wanted) {
   return out;
 }
 
+bool is_in_case(Runtime& runtime, std::string_view text, Case wanted) {
+  runtime.budget.spend_reading(text.size());
+  bool has_cased = false;
+  for (size_t pos = 0; pos < text.size();) {
+    const Character character = character_at(text, pos);
+    const char32_t code = character.code;
+    if ((wanted == Case::kLower ? to_lower(code) : to_upper(code)) != code) return false;
+    has_cased = has_cased || is_cased(code);
+    pos += character.num_bytes;
+  }
+  return has_cased;
+}
+
+MarkedText padded(Runtime& runtime, const MarkedText& text, Side side, int64_t width,
+                  const MarkedText& fill) {
+  if (length_of(runtime, Value(fill)) != 1) throw Error("text is filled up with one character");
+  const int64_t length = length_of(runtime, Value(text));
+  if (width <= length) return text;
+  const auto missing = static_cast<size_t>(width - length);
+  if (missing > runtime.budget.limits().max_built_bytes) {
+    throw Error("a text of " + std::to_string(width) + " characters is too long");
+  }
+  runtime.budget.spend_bytes(text.size() + missing * fill.size());
+  // Of an odd number Python's center puts one more on the left where the width is odd.
+  const size_t half = missing / 2 + (missing & static_cast<size_t>(width) & 1);
+  const size_t before = side == Side::kLeft ? missing : side == Side::kBoth ? half : 0;
+  MarkedText out;
+  for (size_t i = 0; i < before; ++i) out.append(fill);
+  out.append(text);
+  for (size_t i = before; i < missing; ++i) out.append(fill);
+  return out;
+}
+
 MarkedText indent(Runtime& runtime, const MarkedText& text, const MarkedText& margin, bool first,
                   bool blank) {
   MarkedText out;

@@ -6,13 +6,6 @@
 namespace quire::jinja {
 namespace {
 
-ListPtr make_list(std::vector<Value> items, int32_t own_depth) {
-  auto list = std::make_shared<List>();
-  list->depth = own_depth;
-  list->items = std::move(items);
-  return list;
-}
-
 int32_t depth_above(const std::vector<Value>& items) {
   int32_t depth = 0;
   for (const Value& item : items) depth = std::max(depth, item.depth());
@@ -20,19 +13,33 @@ int32_t depth_above(const std::vector<Value>& items) {
   return depth + 1;
 }
 
+std::shared_ptr<List> make_list(std::vector<Value> items) {
+  auto list = std::make_shared<List>();
+  list->depth = depth_above(items);
+  list->items = std::move(items);
+  return list;
+}
+
+std::shared_ptr<List> make_tuple(std::vector<Value> items) {
+  auto tuple = make_list(std::move(items));
+  tuple->is_tuple = true;
+  return tuple;
+}
+
 }  // namespace
 
 Value Value::of_list(std::vector<Value> items) {
-  const int32_t depth = depth_above(items);
-  return Value(State(make_list(std::move(items), depth)));
+  return Value(State(ListPtr(make_list(std::move(items)))));
 }
 
 Value Value::of_tuple(std::vector<Value> items) {
-  auto list = std::make_shared<List>();
-  list->depth = depth_above(items);
-  list->is_tuple = true;
-  list->items = std::move(items);
-  return Value(State(ListPtr(std::move(list))));
+  return Value(State(ListPtr(make_tuple(std::move(items)))));
+}
+
+Value Value::of_group(Value grouper, Value list) {
+  auto group = make_tuple({std::move(grouper), std::move(list)});
+  group->is_group = true;
+  return Value(State(ListPtr(std::move(group))));
 }
 
 Value Value::of_generator(std::vector<Value> items) {

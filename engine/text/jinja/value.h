@@ -33,7 +33,8 @@ struct None {};
 struct List {
   std::vector<Value> items;
   bool is_tuple = false;
-  int32_t depth = 1;  // levels of lists and dicts; bounded, because destruction recurses
+  bool is_group = false;  // of groupby: a tuple whose two items also have names
+  int32_t depth = 1;      // levels of lists and dicts; bounded, because destruction recurses
 };
 
 /// What select, map and the like give: it is true even when empty, has no length, and each item can
@@ -74,6 +75,8 @@ class Value {
   /// Throws Error where the values are nested too deeply.
   static Value of_list(std::vector<Value> items);
   static Value of_tuple(std::vector<Value> items);
+  /// (grouper, list), as groupby gives them.
+  static Value of_group(Value grouper, Value list);
   static Value of_generator(std::vector<Value> items);
   static Value undefined(std::string what);
 

@@ -112,6 +112,26 @@ TEST_CASE("Looking for one of many named arguments takes steps") {
              Catch::Contains("needs more than"));
 }
 
+TEST_CASE("Filters that make or look at much spend for it") {
+  for (const char* const use :
+       {"[] | slice(1000000000000)", "[1] | batch(1000000000000, 0)", "'x' | center(9000000)",
+        "'x' | center(9000000000000000000)", "l | groupby(0)", "l | min", "l | max",
+        "l | sort(attribute='a,b,c,d,e,f,g')", "l | batch(1)", "l | slice(20000)",
+        "l | map('escape')", "l | select('lower')", "d | xmlattr", "t | wordcount", "t | truncate",
+        "t | escape", "t is upper", "[{'a': ns}] | map(attribute='a' + '.ns' * 9000)"}) {
+    CAPTURE(use);
+    CHECK_THAT(refusal("{% set l = ['x'] * 20000 %}{% set t = 'a ' * 20000 %}"
+                       "{% set ns = namespace() %}{% set ns.ns = ns %}"
+                       "{% set d = {'a': 'x' * 1000, 'b': 1} %}"
+                       "{% for i in range(1000) %}{% set c = " +
+                       std::string(use) + " %}{% endfor %}"),
+               Catch::Contains("needs more than") || Catch::Contains("builds more than") ||
+                   Catch::Contains("too long"));
+  }
+  CHECK_THAT(refusal("{{ [1] | batch(1000000000000, 0) }}"), Catch::Contains("needs more than"));
+  CHECK_THAT(refusal("{{ 'x' | center(90000000000000) }}"), Catch::Contains("too long"));
+}
+
 TEST_CASE("Filters and tests that nobody knows are found before the template runs") {
   CHECK(load_refusal("{% if false %}\n{{ x | shout }}{% endif %}") ==
         "line 2, column 8: no filter named 'shout'");
