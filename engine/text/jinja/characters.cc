@@ -11,20 +11,6 @@ constexpr char32_t kReplacement = 0xFFFD;
 
 bool is_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
 
-/// Letters that alternate: an even code is upper case, the next one its lower case.
-bool is_even_pair(char32_t code) {
-  return (code >= 0x100 && code <= 0x137 && code != 0x130 && code != 0x131) ||
-         (code >= 0x14A && code <= 0x177) || (code >= 0x460 && code <= 0x481) ||
-         (code >= 0x48A && code <= 0x4BF) || (code >= 0x4D0 && code <= 0x52F) ||
-         (code >= 0x1E00 && code <= 0x1E95) || (code >= 0x1EA0 && code <= 0x1EFF);
-}
-
-/// The same where the odd code is upper case.
-bool is_odd_pair(char32_t code) {
-  return (code >= 0x139 && code <= 0x148) || (code >= 0x179 && code <= 0x17E) ||
-         (code >= 0x4C1 && code <= 0x4CE);
-}
-
 /// Blocks that hold no letters and digits, or hardly any.
 constexpr std::pair<char32_t, char32_t> kSigns[] = {
     {0x80, 0xA9},       {0xAB, 0xB1},     {0xB4, 0xB4},     {0xB6, 0xB8},       {0xBB, 0xBB},
@@ -108,54 +94,14 @@ size_t end_of_stripped(std::string_view text, size_t begin) {
   return end;
 }
 
-char32_t to_upper(char32_t code) {
-  if (code < 0x80) return code >= 'a' && code <= 'z' ? code - 32 : code;
-  if (code == 0xB5) return 0x39C;
-  if (code == 0xFF) return 0x178;
-  if (code == 0x131) return 'I';
-  if (code == 0x3C2) return 0x3A3;
-  if (code >= 0xE0 && code <= 0xFE && code != 0xF7) return code - 32;
-  if (is_even_pair(code)) return code & ~char32_t{1};
-  if (is_odd_pair(code)) return code % 2 == 0 ? code - 1 : code;
-  if (code == 0x3AC) return 0x386;
-  if (code >= 0x3AD && code <= 0x3AF) return code - 37;
-  if (code == 0x3CC) return 0x38C;
-  if (code == 0x3CD || code == 0x3CE) return code - 63;
-  if (code >= 0x3B1 && code <= 0x3CB) return code - 32;
-  if (code >= 0x430 && code <= 0x44F) return code - 32;
-  if (code >= 0x450 && code <= 0x45F) return code - 80;
-  if (code >= 0x561 && code <= 0x586) return code - 48;
-  return code;
-}
-
-char32_t to_lower(char32_t code) {
-  if (code < 0x80) return code >= 'A' && code <= 'Z' ? code + 32 : code;
-  if (code == 0x178) return 0xFF;
-  if (code >= 0xC0 && code <= 0xDE && code != 0xD7) return code + 32;
-  if (is_even_pair(code)) return code | 1;
-  if (is_odd_pair(code)) return code % 2 == 1 ? code + 1 : code;
-  if (code == 0x386) return 0x3AC;
-  if (code >= 0x388 && code <= 0x38A) return code + 37;
-  if (code == 0x38C) return 0x3CC;
-  if (code == 0x38E || code == 0x38F) return code + 63;
-  if (code >= 0x391 && code <= 0x3AB && code != 0x3A2) return code + 32;
-  if (code >= 0x410 && code <= 0x42F) return code + 32;
-  if (code >= 0x400 && code <= 0x40F) return code + 80;
-  if (code >= 0x531 && code <= 0x556) return code + 48;
-  return code;
-}
-
 bool is_word_character(char32_t code) {
   if (code < 0x80) {
-    return (code >= '0' && code <= '9') || to_lower(code) != to_upper(code) || code == '_';
+    return (code >= '0' && code <= '9') || (code >= 'a' && code <= 'z') ||
+           (code >= 'A' && code <= 'Z') || code == '_';
   }
   return !is_space(code) && std::none_of(std::begin(kSigns), std::end(kSigns), [&](auto& block) {
     return code >= block.first && code <= block.second;
   });
-}
-
-bool is_cased(char32_t code) {
-  return to_upper(code) != code || to_lower(code) != code || code == 0xDF;
 }
 
 }  // namespace quire::jinja

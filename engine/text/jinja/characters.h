@@ -27,10 +27,6 @@ size_t begin_of_stripped(std::string_view text);
 /// REQUIRES: the text from `begin` on is where stripping the left side ended.
 size_t end_of_stripped(std::string_view text, size_t begin);
 
-/// Simple case mapping of Latin, Greek, Cyrillic and Armenian letters; others stay as they are.
-char32_t to_upper(char32_t code);
-char32_t to_lower(char32_t code);
-bool is_cased(char32_t code);
 /// What \w matches, with blocks of punctuation and signs left out as a whole: without a table of
 /// all characters, a few rare ones count wrongly.
 bool is_word_character(char32_t code);

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "engine/text/jinja/characters.h"
+#include "engine/text/jinja/letter_case.h"
 #include "engine/text/jinja/runtime.h"
 
 namespace quire::jinja {
@@ -53,26 +54,58 @@ Value split_at_space(Runtime& runtime, const MarkedText& text, int64_t max_count
   return Value::of_list(std::move(parts));
 }
 
-/// Walks the characters of a text in one of the cases.
+/// In the filter title.
+bool separates_words(char32_t code) {
+  return is_space(code) || code == '-' || code == '(' || code == '{' || code == '[' || code == '<';
+}
+
+/// Walks the characters of a text and writes them in one of the cases.
 class CaseMapper {
  public:
-  explicit CaseMapper(Case wanted) : wanted_(wanted) {}
+  CaseMapper(std::string_view text, Case wanted) : text_(text), wanted_(wanted) {}
 
-  char32_t map(char32_t code) {
-    bool upper = wanted_ == Case::kUpper;
-    if (wanted_ == Case::kCapitalized || wanted_ == Case::kTitleOfWords) upper = begins_;
-    if (wanted_ == Case::kTitle) upper = !after_cased_;
-    after_cased_ = is_cased(code);
-    const bool separates =
-        is_space(code) || code == '-' || code == '(' || code == '{' || code == '[' || code == '<';
-    begins_ = wanted_ == Case::kTitleOfWords && separates;
-    return upper ? to_upper(code) : to_lower(code);
+  /// Of the character at `pos`. REQUIRES: that each is asked for once, in order.
+  void append_mapped(size_t pos, std::string& out) {
+    const Character character = character_at(text_, pos);
+    const char32_t code = character.code;
+    const bool is_of_words = wanted_ == Case::kTitleOfWords;
+    const bool begins = wanted_ == Case::kTitle ? !follows_cased_ : begins_;
+    if (wanted_ == Case::kUpper || (is_of_words && begins)) {
+      append_upper(code, out);
+    } else if (wanted_ != Case::kLower && begins) {
+      append_title(code, out);
+    } else if (code == 0x3A3 && ends_word(pos + character.num_bytes)) {
+      append_utf8(0x3C2, out);
+    } else {
+      append_lower(code, out);
+    }
+    follows_cased_ = is_cased(code);
+    // The title of a word is made of its first letter and, apart from that, of the rest.
+    if (is_of_words && begins) {
+      is_in_word_ = false;
+    } else if (!is_case_ignorable(code)) {
+      is_in_word_ = follows_cased_;
+    }
+    begins_ = is_of_words && separates_words(code);
   }
 
  private:
+  /// Whether a sigma before `pos` is the last letter of a word that has others.
+  bool ends_word(size_t pos) const {
+    if (!is_in_word_) return false;
+    while (pos < text_.size()) {
+      const Character character = character_at(text_, pos);
+      if (!is_case_ignorable(character.code)) return !is_cased(character.code);
+      pos += character.num_bytes;
+    }
+    return true;
+  }
+
+  std::string_view text_;
   Case wanted_;
   bool begins_ = true;
-  bool after_cased_ = false;
+  bool follows_cased_ = false;
+  bool is_in_word_ = false;  // behind a letter that has a case, and signs that do not end words
 };
 
 }  // namespace
@@ -173,21 +206,20 @@ MarkedText join(Runtime& runtime, const std::vector<Value>& items, const MarkedT
 
 MarkedText with_case(Runtime& runtime, const MarkedText& text, Case wanted) {
   const std::string& bytes = text.bytes();
-  runtime.budget.spend_bytes(bytes.size());
-  CaseMapper mapper(wanted);
+  constexpr size_t kMaxGrowth = 3;
+  runtime.budget.spend_bytes(bytes.size() * kMaxGrowth);
+  CaseMapper mapper(bytes, wanted);
   MarkedText out;
   std::string mapped;
   for (size_t pos = 0; pos < bytes.size();) {
     const Character character = character_at(bytes, pos);
     const size_t end = pos + character.num_bytes;
-    const char32_t code = mapper.map(character.code);
     mapped.clear();
-    if (code == character.code) {
-      mapped = bytes.substr(pos, character.num_bytes);
-    } else {
-      append_utf8(code, mapped);
-    }
-    out.append_made_from(mapped, text, {pos, end});
+    mapper.append_mapped(pos, mapped);
+    // A byte that is no character stays what it is.
+    const bool is_broken = character.num_bytes == 1 && character.code >= 0x80;
+    out.append_made_from(is_broken ? std::string_view(bytes).substr(pos, 1) : mapped, text,
+                         {pos, end});
     pos = end;
   }
   return out;

@@ -255,6 +255,7 @@ CONSTRUCTS = [
     "{{ 'abc' is lower }}{{ 'ABC' is upper }}{{ 'a1' is lower }}{{ '1' is lower }}{{ 'aB' is upper }}{{ 5 is lower }}{{ none is upper }}{{ true is lower }}{{ 'ß' is lower }}",
     "{{ 'upper' is filter }}{{ 'nope' is filter }}{{ 'defined' is test }}{{ 'nope' is test }}{{ 5 is filter }}",
     "{{ [none, none, 1][:2] | sort }}{{ people | sort(attribute='n,a.x') | map(attribute='n') | join }}{{ [{'a': 1, 'b': 2}, {'a': 1, 'b': 1}, {'a': 0, 'b': 9}] | sort(attribute='a,b') }}{{ [[2, 'x'], [1, 'y']] | sort(attribute=0) }}{{ people | map(attribute='a.nope.x', default='q') | list }}{{ people | map(attribute='n', default=none) | list }}{{ list | join(attribute=none) }}{{ list | sum(none, 1) }}",
+    "{% for t in ['straße ß ßa', 'ΑΣ ς ΌΔΟΣ, ΣΑΣ.ΣΑ Σ \u0391\u03a3\u2019 \u03a3', 'ﬁn ŉ ǰ ǆ ǅ ǌ İ ı ſ µ ÿ', 'ĳ ơ ɓ Ɓ ẞ Ω K Å', 'ქართული Ქართული և ֆ', 'ｆｕｌｌ Ⅷ ⅷ ὰ Ἀ ꙁ Ԝ', \"they're (o'neil) x-y [z {w <v 1st\"] %}{{ t.upper() }}|{{ t.lower() }}|{{ t.title() }}|{{ t.capitalize() }}|{{ t | title }}|{{ t | capitalize }}|{{ t is lower }}{{ t is upper }}\n{% endfor %}",
     "{{ strftime_now('%d %B %Y, %A') }} {{ dict(a=1, b='x') }} {{ dict({'q': 1}, r=2) }} {% set l = [1,2] + [3] %}{{ l }} {{ zero or 'or' }} {{ 1 and 'and' }} {{ t and not n }} {{ 'A' is lower if false else 2 }}".replace("{{ 'A' is lower if false else 2 }}", ""),
 ]
 FAILING = [

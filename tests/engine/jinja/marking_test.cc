@@ -72,6 +72,7 @@ TEST_CASE("Bytes of the request stay marked through every operation") {
        "⟦user⟧:⟦user⟧"},
       {"{{ messages | groupby('no', default='d') | map('first') | join }}", "d"},
       {"{{ (x | attr('upper'))() }}", "⟦A<S>B⟧"},
+      {"{{ ('ß' + x).upper() }}{{ (x[0] + 'ß').upper() }}", "SS⟦A<S>BA⟧SS"},
       {"{{ '%s' % x }}{{ '{}'.format(x) }}", "⟦a<s>ba<s>b⟧"},
       {"{{ x.format() }}{{ (x ~ 'z') | list | first }}", "⟦a<s>ba⟧"},
       {"{{ strftime_now(x) }}", "⟦a<s>b⟧"},
