@@ -48,6 +48,14 @@ size_t byte_of_character(std::string_view text, size_t index) {
   return pos;
 }
 
+size_t begin_of_last(std::string_view text, size_t end) {
+  size_t begin = end - 1;
+  while (begin > 0 && end - begin < 4 && is_continuation(text[begin])) {
+    --begin;
+  }
+  return begin + character_at(text, begin).num_bytes == end ? begin : end - 1;
+}
+
 void append_utf8(char32_t code, std::string& out) {
   if (code < 0x80) {
     out += static_cast<char>(code);
@@ -92,6 +100,12 @@ size_t end_of_stripped(std::string_view text, size_t begin) {
     end = start;
   }
   return end;
+}
+
+bool is_digit(char32_t code) {
+  constexpr char32_t kZeros[] = {'0', 0x660, 0x6F0, 0x966, 0x9E6, 0xE50, 0xFF10};
+  return std::any_of(std::begin(kZeros), std::end(kZeros),
+                     [&](char32_t zero) { return code >= zero && code < zero + 10; });
 }
 
 bool is_word_character(char32_t code) {

@@ -21,12 +21,16 @@ size_t count_characters(std::string_view text);
 size_t byte_of_character(std::string_view text, size_t index);
 void append_utf8(char32_t code, std::string& out);
 
+/// Where the character begins that ends at byte `end`. REQUIRES: 0 < end <= text.size().
+size_t begin_of_last(std::string_view text, size_t end);
 /// What Python's str.isspace calls white space.
 bool is_space(char32_t code);
 size_t begin_of_stripped(std::string_view text);
 /// REQUIRES: the text from `begin` on is where stripping the left side ended.
 size_t end_of_stripped(std::string_view text, size_t begin);
 
+/// Decimal digits of the scripts most used.
+bool is_digit(char32_t code);
 /// What \w matches, with blocks of punctuation and signs left out as a whole: without a table of
 /// all characters, a few rare ones count wrongly.
 bool is_word_character(char32_t code);

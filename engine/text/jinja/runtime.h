@@ -133,11 +133,21 @@ bool apply_test(Runtime& runtime, const std::string& name, const Value& object,
 // ---- text_operations.cc ----
 /// Where `wanted` begins in `text`, from byte `from` on; npos if nowhere. In linear time.
 size_t find_text(Runtime& runtime, std::string_view text, std::string_view wanted, size_t from);
+/// Where the last one begins; npos if nowhere.
+size_t find_last_text(Runtime& runtime, std::string_view text, std::string_view wanted);
+/// A line without and with what ends it.
+struct Line {
+  size_t begin, end, next;
+};
+/// As Python cuts lines: also at form feeds and at Unicode's own separators.
+std::vector<Line> lines_of(Runtime& runtime, std::string_view text);
 MarkedText strip(Runtime& runtime, const MarkedText& text, const Value* characters, bool left,
                  bool right);
 MarkedText replace(Runtime& runtime, const MarkedText& text, const Value& from, const Value& to,
                    int64_t max_count);
 Value split(Runtime& runtime, const MarkedText& text, const Value* separator, int64_t max_count);
+Value split_from_right(Runtime& runtime, const MarkedText& text, const Value* separator,
+                       int64_t max_count);
 MarkedText join(Runtime& runtime, const std::vector<Value>& items, const MarkedText& separator);
 enum class Case : uint8_t { kUpper, kLower, kCapitalized, kTitle, kTitleOfWords };
 MarkedText with_case(Runtime& runtime, const MarkedText& text, Case wanted);

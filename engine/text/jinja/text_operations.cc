@@ -1,5 +1,4 @@
 #include <cstring>
-#include <limits>
 
 #include "engine/text/jinja/characters.h"
 #include "engine/text/jinja/letter_case.h"
@@ -17,41 +16,10 @@ bool is_among(std::string_view characters, std::string_view one) {
   return false;
 }
 
-/// The character that ends at `end`.
-size_t begin_of_last(std::string_view text, size_t end) {
-  size_t begin = end - 1;
-  while (begin > 0 && end - begin < 4 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) {
-    --begin;
-  }
-  return begin + character_at(text, begin).num_bytes == end ? begin : end - 1;
-}
-
 const std::string& bytes_of(const Value& value) {
   if (!value.is_text())
     throw Error("expected a string, not '" + std::string(value.type_name()) + "'");
   return value.bytes();
-}
-
-Value split_at_space(Runtime& runtime, const MarkedText& text, int64_t max_count) {
-  std::vector<Value> parts;
-  const auto bytes = std::string_view(text.bytes());
-  size_t pos = begin_of_stripped(bytes);
-  while (pos < bytes.size()) {
-    size_t end = pos;
-    if (max_count == 0) {
-      end = bytes.size();
-      parts.push_back(text.slice(pos, end));
-      break;
-    }
-    while (end < bytes.size() && !is_space(character_at(bytes, end).code)) {
-      end += character_at(bytes, end).num_bytes;
-    }
-    parts.push_back(text.slice(pos, end));
-    pos = end + begin_of_stripped(bytes.substr(end));
-    --max_count;
-  }
-  runtime.budget.spend_steps(parts.size());
-  return Value::of_list(std::move(parts));
 }
 
 /// In the filter title.
@@ -121,6 +89,14 @@ size_t find_text(Runtime& runtime, std::string_view text, std::string_view wante
   return at;
 }
 
+size_t find_last_text(Runtime& runtime, std::string_view text, std::string_view wanted) {
+  runtime.budget.spend_bytes(text.size() + wanted.size());
+  // Searching from the left in both turned round takes linear time.
+  const std::string turned(text.rbegin(), text.rend());
+  const size_t found = find_text(runtime, turned, std::string(wanted.rbegin(), wanted.rend()), 0);
+  return found == text.npos ? found : text.size() - found - wanted.size();
+}
+
 MarkedText strip(Runtime& runtime, const MarkedText& text, const Value* characters, bool left,
                  bool right) {
   const auto bytes = std::string_view(text.bytes());
@@ -172,25 +148,6 @@ MarkedText replace(Runtime& runtime, const MarkedText& text, const Value& from, 
   }
   out.append(text.slice(done, bytes.size()));
   return out;
-}
-
-Value split(Runtime& runtime, const MarkedText& text, const Value* separator, int64_t max_count) {
-  if (max_count < 0) max_count = std::numeric_limits<int64_t>::max();
-  runtime.budget.spend_bytes(text.size());
-  if (separator == nullptr || separator->is_none()) return split_at_space(runtime, text, max_count);
-  const std::string& wanted = bytes_of(*separator);
-  if (wanted.empty()) throw Error("split needs a separator that is not empty");
-  std::vector<Value> parts;
-  size_t pos = 0;
-  for (; max_count > 0; --max_count) {
-    const size_t found = find_text(runtime, text.bytes(), wanted, pos);
-    if (found == std::string::npos) break;
-    parts.push_back(text.slice(pos, found));
-    pos = found + wanted.size();
-  }
-  parts.push_back(text.slice(pos, text.size()));
-  runtime.budget.spend_steps(parts.size());
-  return Value::of_list(std::move(parts));
 }
 
 MarkedText join(Runtime& runtime, const std::vector<Value>& items, const MarkedText& separator) {
@@ -261,14 +218,17 @@ MarkedText padded(Runtime& runtime, const MarkedText& text, Side side, int64_t w
 MarkedText indent(Runtime& runtime, const MarkedText& text, const MarkedText& margin, bool first,
                   bool blank) {
   MarkedText out;
-  size_t pos = 0;
-  for (bool is_first = true; pos <= text.size(); is_first = false) {
-    const size_t newline = std::min(text.bytes().find('\n', pos), text.size());
-    const bool is_wanted = is_first ? first : blank || newline > pos;
-    runtime.budget.spend_bytes(newline - pos + margin.size() + 1);
+  // Another newline, as Jinja has it: an end of line at the end begins a line.
+  std::string ended = text.bytes();
+  ended += '\n';
+  bool is_first = true;
+  for (const Line& line : lines_of(runtime, ended)) {
+    const bool is_wanted = is_first ? first : blank || line.end > line.begin;
+    runtime.budget.spend_bytes(line.end - line.begin + margin.size() + 1);
+    if (!is_first) out.append("\n");
     if (is_wanted) out.append(margin);
-    out.append(text.slice(pos, std::min(newline + 1, text.size())));
-    pos = newline + 1;
+    out.append(text.slice(line.begin, line.end));
+    is_first = false;
   }
   return out;
 }

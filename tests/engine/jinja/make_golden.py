@@ -256,6 +256,20 @@ CONSTRUCTS = [
     "{{ 'upper' is filter }}{{ 'nope' is filter }}{{ 'defined' is test }}{{ 'nope' is test }}{{ 5 is filter }}",
     "{{ [none, none, 1][:2] | sort }}{{ people | sort(attribute='n,a.x') | map(attribute='n') | join }}{{ [{'a': 1, 'b': 2}, {'a': 1, 'b': 1}, {'a': 0, 'b': 9}] | sort(attribute='a,b') }}{{ [[2, 'x'], [1, 'y']] | sort(attribute=0) }}{{ people | map(attribute='a.nope.x', default='q') | list }}{{ people | map(attribute='n', default=none) | list }}{{ list | join(attribute=none) }}{{ list | sum(none, 1) }}",
     "{% for t in ['straße ß ßa', 'ΑΣ ς ΌΔΟΣ, ΣΑΣ.ΣΑ Σ \u0391\u03a3\u2019 \u03a3', 'ﬁn ŉ ǰ ǆ ǅ ǌ İ ı ſ µ ÿ', 'ĳ ơ ɓ Ɓ ẞ Ω K Å', 'ქართული Ქართული և ֆ', 'ｆｕｌｌ Ⅷ ⅷ ὰ Ἀ ꙁ Ԝ', \"they're (o'neil) x-y [z {w <v 1st\"] %}{{ t.upper() }}|{{ t.lower() }}|{{ t.title() }}|{{ t.capitalize() }}|{{ t | title }}|{{ t | capitalize }}|{{ t is lower }}{{ t is upper }}\n{% endfor %}",
+    "{{ 'x' % [] }}{{ 'x' % {} }}{{ 'x' % () }}",
+    "{{ 'a-b-c'.rsplit('-', 1) }}{{ 'a b  c '.rsplit(none, 1) }}{{ ' a b '.rsplit() }}{{ 'a-b-c'.rsplit('-') }}{{ 'aaa'.rsplit('aa') }}{{ ' a b c'.rsplit(maxsplit=1) }}{{ 'aaaa'.rsplit('aa', 1) }}{{ ''.rsplit() }}{{ ''.rsplit('x') }}{{ 'a b c'.rsplit(none, 0) }}{{ ' a  b '.rsplit(none, 5) }}",
+    "{{ 'a-b-c'.partition('-') }}{{ 'a-b-c'.rpartition('-') }}{{ 'abc'.partition('-') }}{{ 'abc'.rpartition('-') }}",
+    "{{ 'abc'.removeprefix('ab') }}{{ 'abc'.removesuffix('bc') }}{{ 'abc'.removeprefix('x') }}{{ ''.removesuffix('') }}{{ 'abc'.removesuffix('') }}",
+    "{{ 'abcabc'.rfind('b') }}{{ 'abcabc'.index('c') }}{{ 'abcabc'.rindex('c') }}{{ 'éaé'.rfind('é') }}{{ 'x'.rfind('') }}{{ 'abc'.rfind('z') }}",
+    "{{ 'abcabc'.find('b', 2) }}{{ 'abcabc'.find('b', 2, 4) }}{{ 'abcabc'.find('a', -3) }}{{ 'abcabc'.count('a', 1) }}{{ 'abcabc'.startswith('b', 1) }}{{ 'abcabc'.endswith('b', 0, 2) }}{{ 'abc'.find('', 3) }}{{ 'abc'.find('', 4) }}{{ 'abc'.rfind('a', 1) }}{{ 'abc'.rfind('', 0, 2) }}{{ 'abc'.startswith('', 4) }}{{ 'éabc'.find('b', 1, none) }}{{ 'abc'.count('', 1) }}{{ 'abc'.endswith(('c', 'x'), 1) }}{{ 'abc'.find('c', 0, -1) }}",
+    "{{ '12'.isdigit() }}{{ ''.isdigit() }}{{ '1a'.isdigit() }}{{ ' '.isspace() }}{{ ''.isspace() }}{{ 'a'.islower() }}{{ 'A1'.isupper() }}{{ 'aB'.islower() }}{{ '\\u00a0x'.isspace() }}",
+    "[{{ 'ab'.ljust(4) }}][{{ 'ab'.rjust(4, '.') }}][{{ 'ab'.center(5, '*') }}][{{ 'ab'.center(7, '*') }}][{{ '-5'.zfill(4) }}][{{ '+5'.zfill(4) }}][{{ '5'.zfill(0) }}][{{ 'é'.zfill(3) }}][{{ ''.zfill(2) }}][{{ 'abc'.ljust(2) }}]",
+    "{{ d.copy() == d }}{{ [1].copy() }}",
+    "{{ 'a\\x0bb\\x0cc\\x1cd\\x85e\\u2028f\\ng\\rh\\r\\ni'.splitlines() }}{{ 'a\\nb\\n'.splitlines(true) }}{{ ''.splitlines() }}{{ 'a\\r\\nb'.splitlines(keepends=true) }}{{ 'a\\n\\nb'.splitlines() }}",
+    "{{ 'x'.join('abc') }}{{ '-'.join(d) }}{{ '-'.join([]) }}{{ '-'.join(list | map('string')) }}",
+    "{{ 'abc'.strip(none) }}{{ 'abc'.lstrip('ba') }}{{ 'abc'.rstrip('cb') }}",
+    "{{ 'a\\n\\n  b\\r\\nc\\x0bd\\n' | indent }}|{{ 'a\\n\\nb\\n' | indent(2, blank=true) }}|{{ '' | indent(first=true) }}|{{ 'a' | indent(width=3, first=true) }}|{{ 'a\\n' | indent(1, true, true) }}",
+    "{{ ['abc'.isalpha(), 'ab1'.isalnum(), 'a b'.isalpha(), 'éß'.isalpha(), '東京1'.isalnum(), '1'.isnumeric(), '١'.isdecimal(), ''.isalnum()] }}{{ [1,2,1].count(1) }}{{ [1,2,1].index(2) }}{{ (1,2).index(2) }}{{ (1,2,1).count(1) }}",
     "{{ strftime_now('%d %B %Y, %A') }} {{ dict(a=1, b='x') }} {{ dict({'q': 1}, r=2) }} {% set l = [1,2] + [3] %}{{ l }} {{ zero or 'or' }} {{ 1 and 'and' }} {{ t and not n }} {{ 'A' is lower if false else 2 }}".replace("{{ 'A' is lower if false else 2 }}", ""),
 ]
 FAILING = [
@@ -280,6 +294,15 @@ FAILING = [
     "{{ {1: 1} | xmlattr }}",
     "{{ 5 | xmlattr }}",
     "{{ d | attr('items') is defined }}{{ d | attr('b') is defined }}{{ s | attr('upper') is defined }}{{ (s | attr('upper'))() }}{{ nope|attr('x') is defined }}{% set ns = namespace(x=1) %}{{ ns|attr('x') }}{{ ns|attr('y') is defined }}",
+    "{{ 'abc'.partition('') }}",
+    "{{ 'abc'.index('z') }}",
+    "{{ 'abc'.rindex('z') }}",
+    "{{ 'a'.ljust(3, 'xy') }}",
+    "{{ 'a'.ljust() }}",
+    "{{ [1,2].index(5) }}",
+    "{{ '-'.join([1]) }}",
+    "{{ nope | int }}",
+    "{{ nope | float }}",
 ]
 
 
