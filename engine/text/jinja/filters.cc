@@ -1,5 +1,6 @@
 #include "engine/text/jinja/filters.h"
 
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -50,10 +51,21 @@ Value to_string(Runtime& runtime, const Value& object, const Arguments& argument
   return object.is_text() ? object : Value(text_of(runtime, object));
 }
 
-/// A text as Python reads numbers from it: without the white space around.
+/// A text as Python reads numbers from it: without the white space around, and without underscores
+/// that stand between digits.
 std::string numeral_of(Runtime& runtime, const MarkedText& text) {
   runtime.budget.spend_bytes(text.size());
-  return strip(runtime, text, nullptr, true, true).bytes();
+  const std::string stripped = strip(runtime, text, nullptr, true, true).bytes();
+  const auto is_digit_at = [&](size_t pos) {
+    return pos < stripped.size() && std::isalnum(static_cast<unsigned char>(stripped[pos])) != 0;
+  };
+  std::string numeral;
+  for (size_t pos = 0; pos < stripped.size(); ++pos) {
+    const bool is_between =
+        stripped[pos] == '_' && pos > 0 && is_digit_at(pos - 1) && is_digit_at(pos + 1);
+    if (!is_between) numeral += stripped[pos];
+  }
+  return numeral;
 }
 
 /// Python's float(numeral); false where it is none.
@@ -64,11 +76,28 @@ bool parse_float(const std::string& numeral, double& number) {
   return !numeral.empty() && !is_hex && end == numeral.c_str() + numeral.size();
 }
 
+/// The base that a prefix names, which base 0 takes any of and others their own; the prefix goes.
+int take_base(std::string& digits, int base) {
+  if (digits.size() > 2 && digits[0] == '0') {
+    const char letter = static_cast<char>(digits[1] | 0x20);
+    const int named = letter == 'x' ? 16 : letter == 'o' ? 8 : letter == 'b' ? 2 : 0;
+    if (named != 0 && (base == named || base == 0)) {
+      digits.erase(0, 2);
+      return named;
+    }
+  }
+  return base == 0 ? 10 : base;
+}
+
 /// Python's int(numeral, base); false where it is none.
 bool parse_int(const std::string& numeral, int base, int64_t& number) {
-  const bool has_plus = numeral.size() > 1 && numeral[0] == '+' && numeral[1] != '-';
-  const char* end = numeral.data() + numeral.size();
-  const auto result = std::from_chars(numeral.data() + (has_plus ? 1 : 0), end, number, base);
+  const bool has_sign = !numeral.empty() && (numeral[0] == '-' || numeral[0] == '+');
+  std::string digits = numeral.substr(has_sign ? 1 : 0);
+  base = take_base(digits, base);
+  if (digits.empty() || digits[0] == '-') return false;
+  if (has_sign && numeral[0] == '-') digits.insert(0, "-");
+  const char* end = digits.data() + digits.size();
+  const auto result = std::from_chars(digits.data(), end, number, base);
   return result.ec == std::errc() && result.ptr == end;
 }
 
@@ -76,7 +105,7 @@ Value to_int(Runtime& runtime, const Value& object, const Arguments& arguments) 
   const auto bound = arguments.bind({"default", "base"});
   const Value fallback = bound[0] != nullptr ? *bound[0] : Value::of_int(0);
   const auto base = static_cast<int>(whole(bound[1], 10));
-  if (base < 2 || base > 36) throw Error("a base is between 2 and 36");
+  if (base != 0 && (base < 2 || base > 36)) throw Error("a base is between 2 and 36, or 0");
   if (object.is_undefined()) throw_undefined(object);
   double number = 0;
   if (object.is_text()) {
@@ -153,8 +182,14 @@ Value attribute_filter(Runtime&, const Value& object, const Arguments& arguments
 }
 
 Value format_filter(Runtime& runtime, const Value& object, const Arguments& arguments) {
-  if (!arguments.named.empty()) throw Error("format takes values without names");
-  return format_percent(runtime, text_of(runtime, object), Value::of_tuple(arguments.positional));
+  const MarkedText format = text_of(runtime, object);
+  if (arguments.named.empty()) {
+    return format_percent(runtime, format, Value::of_tuple(arguments.positional));
+  }
+  if (!arguments.positional.empty()) throw Error("format takes values with or without names");
+  auto named = std::make_shared<Dict>();
+  for (const auto& [name, value] : arguments.named) named->set(Value(name), value);
+  return format_percent(runtime, format, DictPtr(std::move(named)));
 }
 
 const FilterTable kValueFilters = {{"trim", trim},

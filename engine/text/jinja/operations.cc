@@ -23,7 +23,7 @@ bool equal_dicts(Runtime& runtime, const Dict& left, const Dict& right) {
 
 bool has_order(const Value& left, const Value& right) {
   return (left.is_number() && right.is_number()) || (left.is_text() && right.is_text()) ||
-         (left.is_list() && right.is_list());
+         (left.is_list() && right.is_list() && left.as_list().is_tuple == right.as_list().is_tuple);
 }
 
 /// Whether one of the items is equal to `item`; those before it and itself are taken.

@@ -81,29 +81,6 @@ void append_repr(Runtime& runtime, const Value& value, MarkedText& out) {
   }
 }
 
-/// Walks "…{field}…"; calls back with literal text and with fields.
-template <class OnText, class OnField>
-void walk_braces(const MarkedText& format, OnText on_text, OnField on_field) {
-  const std::string& bytes = format.bytes();
-  size_t pos = 0;
-  while (pos < bytes.size()) {
-    const size_t brace = std::min(bytes.find_first_of("{}", pos), bytes.size());
-    on_text(pos, brace);
-    if (brace == bytes.size()) return;
-    const bool is_doubled = brace + 1 < bytes.size() && bytes[brace + 1] == bytes[brace];
-    const size_t close = bytes.find('}', brace);
-    if (is_doubled) {
-      on_text(brace, brace + 1);
-      pos = brace + 2;
-    } else if (bytes[brace] == '}' || close == std::string::npos) {
-      throw Error("a single brace in a format string");
-    } else {
-      on_field(bytes.substr(brace + 1, close - brace - 1));
-      pos = close + 1;
-    }
-  }
-}
-
 }  // namespace
 
 /// The shortest digits that read back as the same number, laid out as Python does.
@@ -129,74 +106,15 @@ MarkedText text_of(Runtime& runtime, const Value& value) {
   if (value.is_int()) return MarkedText(std::to_string(value.as_int()));
   if (value.is_float()) return MarkedText(float_text(value.as_float()));
   if (value.is_list() || value.is_dict()) {
-    MarkedText text;
-    append_repr(runtime, value, text);
-    return text;
+    return repr_of(runtime, value);
   }
   throw Error("a value of type '" + std::string(value.type_name()) + "' cannot be printed");
 }
 
-MarkedText format_braces(Runtime& runtime, const MarkedText& format, const Arguments& arguments) {
-  MarkedText out;
-  size_t next = 0;
-  const auto on_text = [&](size_t begin, size_t end) { out.append(format.slice(begin, end)); };
-  const auto on_field = [&](const std::string& field) {
-    const Value* value = nullptr;
-    size_t index = next;
-    const auto parsed = std::from_chars(field.data(), field.data() + field.size(), index);
-    const bool is_index = parsed.ec == std::errc() && parsed.ptr == field.data() + field.size();
-    if (field.empty()) ++next;
-    if (field.empty() || is_index) {
-      if (index < arguments.positional.size()) value = &arguments.positional[index];
-    } else {
-      runtime.budget.spend_steps(arguments.named.size());
-      for (const auto& [name, named] : arguments.named) {
-        if (name.bytes() == field) value = &named;
-      }
-    }
-    if (value == nullptr) throw Error("format has no value for the field '{" + field + "}'");
-    const MarkedText text = text_of(runtime, *value);
-    runtime.budget.spend_bytes(text.size());
-    out.append(text);
-  };
-  runtime.budget.spend_bytes(format.size());
-  walk_braces(format, on_text, on_field);
-  return out;
-}
-
-MarkedText format_percent(Runtime& runtime, const MarkedText& format, const Value& arguments) {
-  const bool is_tuple = arguments.is_list() && arguments.as_list().is_tuple;
-  const std::vector<Value> values = is_tuple ? arguments.items() : std::vector<Value>{arguments};
-  const std::string& bytes = format.bytes();
-  MarkedText out;
-  size_t next = 0;
-  runtime.budget.spend_bytes(bytes.size());
-  for (size_t pos = 0; pos < bytes.size();) {
-    const size_t percent = std::min(bytes.find('%', pos), bytes.size());
-    out.append(format.slice(pos, percent));
-    if (percent == bytes.size()) break;
-    const char kind = percent + 1 < bytes.size() ? bytes[percent + 1] : ' ';
-    pos = percent + 2;
-    if (kind == '%') {
-      out.append("%");
-      continue;
-    }
-    if (next == values.size()) throw Error("a format string has more fields than values");
-    const Value& value = values[next++];
-    if (kind == 's') {
-      const MarkedText text = text_of(runtime, value);
-      runtime.budget.spend_bytes(text.size());
-      out.append(text);
-    } else if (kind == 'd' && value.is_number()) {
-      const double whole = std::trunc(value.as_float());
-      if (!(std::abs(whole) < 9.2e18)) throw Error("a whole number is beyond 64 bits");
-      out.append(std::to_string(value.is_float() ? static_cast<int64_t>(whole) : value.as_int()));
-    } else {
-      throw Error("a format string may use %s, %d and %% only");
-    }
-  }
-  if (next < values.size() && is_tuple) throw Error("a format string has fewer fields than values");
-  return out;
+MarkedText repr_of(Runtime& runtime, const Value& value) {
+  MarkedText text;
+  append_repr(runtime, value, text);
+  return text;
 }
 
 }  // namespace quire::jinja

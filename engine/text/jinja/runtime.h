@@ -92,10 +92,14 @@ Value negate(const Value& operand);
 // ---- python_text.cc ----
 /// str(value): how {{ value }} is printed.
 MarkedText text_of(Runtime& runtime, const Value& value);
+/// repr(value): how it stands in a list.
+MarkedText repr_of(Runtime& runtime, const Value& value);
 std::string float_text(double number);
-/// "{}".format(…) with fields {}, {0} and {name}, without format specifications.
+
+// ---- formatting.cc ----
+/// "{:>5}".format(…)
 MarkedText format_braces(Runtime& runtime, const MarkedText& format, const Arguments& arguments);
-/// "%s %d" % …
+/// "%s %5d" % …
 MarkedText format_percent(Runtime& runtime, const MarkedText& format, const Value& arguments);
 
 // ---- json_text.cc ----

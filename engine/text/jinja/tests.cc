@@ -12,16 +12,23 @@ const Value& needed(const Value* argument) {
   return *argument;
 }
 
-int64_t whole(const Value& value) {
-  if (value.is_undefined()) throw_undefined(value);
-  if (!value.is_number() || value.is_float()) throw Error("the test needs whole numbers");
-  return value.as_int();
+/// Whether object % divisor == rest, for whatever % is defined.
+bool has_rest(Runtime& runtime, const Value& object, const Value& divisor, int64_t rest) {
+  return equals(runtime, modulo(runtime, object, divisor), Value::of_int(rest));
 }
 
-bool is_divisible(Runtime&, const Value& object, const Value* argument) {
-  const int64_t divisor = whole(needed(argument));
-  if (divisor == 0) throw Error("division by zero");
-  return divisor == -1 || whole(object) % divisor == 0;
+bool is_divisible(Runtime& runtime, const Value& object, const Value* argument) {
+  return has_rest(runtime, object, needed(argument), 0);
+}
+
+template <int64_t kRest>
+bool has_rest_of_two(Runtime& runtime, const Value& object, const Value*) {
+  return has_rest(runtime, object, Value::of_int(2), kRest);
+}
+
+/// Jinja's undefined can be called, only to say that it is undefined.
+bool is_callable(Runtime&, const Value& object, const Value*) {
+  return object.is_callable() || object.as_loop() != nullptr || object.is_undefined();
 }
 
 bool is_equal(Runtime& runtime, const Value& object, const Value* argument) {
@@ -76,10 +83,9 @@ const std::map<std::string_view, Test> kTests = {
     {"boolean", [](Runtime&, const Value& v, const Value*) { return v.is_bool(); }},
     {"true", [](Runtime&, const Value& v, const Value*) { return v.is_bool() && v.as_bool(); }},
     {"false", [](Runtime&, const Value& v, const Value*) { return v.is_bool() && !v.as_bool(); }},
-    {"callable", [](Runtime&, const Value& v,
-                    const Value*) { return v.is_callable() || v.as_loop() != nullptr; }},
-    {"odd", [](Runtime&, const Value& v, const Value*) { return whole(v) % 2 != 0; }},
-    {"even", [](Runtime&, const Value& v, const Value*) { return whole(v) % 2 == 0; }},
+    {"callable", is_callable},
+    {"odd", has_rest_of_two<1>},
+    {"even", has_rest_of_two<0>},
     {"divisibleby", is_divisible},
     {"lower", is_all_in_case<Case::kLower>},
     {"upper", is_all_in_case<Case::kUpper>},

@@ -14,8 +14,9 @@ Value indent_filter(Runtime& runtime, const Value& object, const Arguments& argu
     runtime.budget.spend_bytes(static_cast<size_t>(width));
     margin = MarkedText(std::string(static_cast<size_t>(width), ' '));
   }
-  return indent(runtime, text_of(runtime, object), margin,
-                bound[1] != nullptr && bound[1]->is_true(),
+  if (object.is_undefined()) throw_undefined(object);
+  if (!object.is_text()) throw Error("indent needs a string");
+  return indent(runtime, object.as_text(), margin, bound[1] != nullptr && bound[1]->is_true(),
                 bound[2] != nullptr && bound[2]->is_true());
 }
 

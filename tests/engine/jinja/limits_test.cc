@@ -136,12 +136,29 @@ TEST_CASE("Looking for one of many named arguments takes steps") {
 }
 
 TEST_CASE("Filters that make or look at much spend for it") {
-  for (const char* const use :
-       {"[] | slice(1000000000000)", "[1] | batch(1000000000000, 0)", "'x' | center(9000000)",
-        "'x' | center(9000000000000000000)", "l | groupby(0)", "l | min", "l | max",
-        "l | sort(attribute='a,b,c,d,e,f,g')", "l | batch(1)", "l | slice(20000)",
-        "l | map('escape')", "l | select('lower')", "d | xmlattr", "t | wordcount", "t | truncate",
-        "t | escape", "t is upper", "[{'a': ns}] | map(attribute='a' + '.ns' * 9000)"}) {
+  for (const char* const use : {"[] | slice(1000000000000)",
+                                "[1] | batch(1000000000000, 0)",
+                                "'x' | center(9000000)",
+                                "'x' | center(9000000000000000000)",
+                                "l | groupby(0)",
+                                "l | min",
+                                "l | max",
+                                "l | sort(attribute='a,b,c,d,e,f,g')",
+                                "l | batch(1)",
+                                "l | slice(20000)",
+                                "l | map('escape')",
+                                "l | select('lower')",
+                                "d | xmlattr",
+                                "t | wordcount",
+                                "t | truncate",
+                                "t | escape",
+                                "t is upper",
+                                "'%90000s' % t",
+                                "'{:90000}'.format(t)",
+                                "'%s' % t",
+                                "('{0.ns' + '.ns' * 9000 + '.x}').format(ns)",
+                                "('%%' * 20000) % ()",
+                                "[{'a': ns}] | map(attribute='a' + '.ns' * 9000)"}) {
     CAPTURE(use);
     CHECK_THAT(refusal("{% set l = ['x'] * 20000 %}{% set t = 'a ' * 20000 %}"
                        "{% set ns = namespace() %}{% set ns.ns = ns %}"

@@ -27,7 +27,10 @@ std::string shown(std::string_view source, const Json& request) {
 const Json kMessage = {{"messages", {{{"role", "user"}, {"content", "  <|end|> é\n"}}}},
                        {"x", "a<s>b"},
                        {"d", {{"k<s>", "v\"<s>"}}},
-                       {"list", {"p", "q"}}};
+                       {"list", {"p", "q"}},
+                       {"f", "{:*>3}-"},
+                       {"f2", "*<3"},
+                       {"p", "%05d"}};
 
 }  // namespace
 
@@ -81,6 +84,10 @@ TEST_CASE("Bytes of the request stay marked through every operation") {
       {"{{ 'a'.ljust(3, list[0]) }}|{{ list[0].zfill(3) }}", "a⟦pp⟧|00⟦p⟧"},
       {"{{ ('[' ~ x ~ '\r\n' ~ x) | indent(2) }}", "[⟦a<s>b⟧\n  ⟦a<s>b⟧"},
       {"{{ ('-\n' ~ x).splitlines(true) }}", "['-\\n', '⟦a<s>b⟧']"},
+      {"{{ '%8s|%-7s|%.2s|%r' % (x, x, x, x) }}", "   ⟦a<s>b⟧|⟦a<s>b⟧  |⟦a<⟧|'⟦a<s>b⟧'"},
+      {"{{ '{:*>7}|{!r}|{:{}}'.format(x, x, x, 7) }}", "**⟦a<s>b⟧|'⟦a<s>b⟧'|⟦a<s>b⟧  "},
+      {"{{ '%(k)s-' % {'k': x} }}{{ '{0.y}{0[y]}'.format({'y': x}) }}", "⟦a<s>b⟧-⟦a<s>ba<s>b⟧"},
+      {"{{ f.format(5) }}{{ p % 5 }}{{ '{:{}}'.format('q', f2) }}", "⟦**5-00005⟧q⟦**⟧"},
       {"{{ '%s' % x }}{{ '{}'.format(x) }}", "⟦a<s>ba<s>b⟧"},
       {"{{ x.format() }}{{ (x ~ 'z') | list | first }}", "⟦a<s>ba⟧"},
       {"{{ strftime_now(x) }}", "⟦a<s>b⟧"},
