@@ -84,6 +84,7 @@ Value Evaluator::make_namespace(const Arguments& arguments) {
   Namespace& space = namespaces_.emplace_back();
   for (const auto& [key, value] : initial.as_dict().entries()) {
     if (!key.is_text()) throw Error("attributes of a namespace are strings");
+    space.check_room();
     space.attributes.emplace_back(key.bytes(), value);
   }
   return &space;

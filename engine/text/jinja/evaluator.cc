@@ -4,6 +4,13 @@ namespace quire::jinja {
 
 using Kind = Expr::Kind;
 
+namespace {
+
+/// Names that are looked at in a step; few templates have more.
+constexpr size_t kNamesOfStep = 64;
+
+}  // namespace
+
 void Scope::set(std::string_view name, Value value) {
   for (auto& [known, held] : names) {
     if (known == name) {
@@ -21,6 +28,14 @@ const Value* Scope::find(std::string_view name) const {
     }
   }
   return nullptr;
+}
+
+size_t Scope::num_names() const {
+  size_t count = 0;
+  for (const Scope* scope = this; scope != nullptr; scope = scope->parent.get()) {
+    count += scope->names.size();
+  }
+  return count;
 }
 
 Evaluator::Evaluator(const Limits& limits)
@@ -94,7 +109,10 @@ Value Evaluator::evaluate_kind(const Expr& expr) {
   throw Error("an expression of no kind", expr.at);
 }
 
+void Evaluator::spend_lookup() { runtime_.budget.spend_steps(scope_->num_names() / kNamesOfStep); }
+
 Value Evaluator::evaluate_name(const Expr& expr) {
+  spend_lookup();
   const Value* value = scope_->find(expr.name);
   return value != nullptr ? *value : Value::undefined("'" + expr.name + "' is undefined");
 }

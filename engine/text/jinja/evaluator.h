@@ -19,6 +19,7 @@ struct Scope {
 
   void set(std::string_view name, Value value);
   const Value* find(std::string_view name) const;  // here and around
+  size_t num_names() const;                        // here and around
 };
 
 /// A macro and the names it was defined among.
@@ -44,6 +45,7 @@ class Evaluator {
   // ---- evaluator.cc: expressions ----
   Value evaluate(const Expr& expr);
   Value evaluate_kind(const Expr& expr);
+  void spend_lookup();
   Value evaluate_name(const Expr& expr);
   Value evaluate_items(const Expr& expr);
   Value evaluate_dict(const Expr& expr);

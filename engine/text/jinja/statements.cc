@@ -197,6 +197,7 @@ Evaluator::Flow Evaluator::execute_capture(const Stmt& stmt) {
 }
 
 void Evaluator::assign(const Target& target, const Value& value) {
+  spend_lookup();
   if (target.parts.empty() && target.attribute.empty()) {
     scope_->set(target.name, value);
     return;
@@ -209,6 +210,7 @@ void Evaluator::assign(const Target& target, const Value& value) {
     if (held != nullptr) {
       *held = value;
     } else {
+      space->check_room();
       space->attributes.emplace_back(target.attribute, value);
     }
     return;

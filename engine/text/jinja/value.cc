@@ -135,6 +135,13 @@ Value* Namespace::find(std::string_view name) {
   return nullptr;
 }
 
+void Namespace::check_room() const {
+  constexpr size_t kMaxAttributes = 1000;
+  if (attributes.size() == kMaxAttributes) {
+    throw Error("a namespace with more than " + std::to_string(kMaxAttributes) + " attributes");
+  }
+}
+
 std::string key_of(const Value& value) {
   constexpr size_t kMaxTupleKeyBytes = 4096;
   if (value.is_text()) return "s" + value.bytes();

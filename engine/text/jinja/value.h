@@ -151,6 +151,8 @@ class Dict {
 struct Namespace {
   std::vector<std::pair<std::string, Value>> attributes;
   Value* find(std::string_view name);
+  /// Throws Error where there are as many attributes as one may have: finding them is a search.
+  void check_room() const;
 };
 
 /// The `loop` of a for statement at one of its turns. `items` are what it runs over.

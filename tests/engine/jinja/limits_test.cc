@@ -135,6 +135,16 @@ TEST_CASE("Looking for one of many named arguments takes steps") {
              Catch::Contains("needs more than"));
 }
 
+TEST_CASE("Names are looked for among many at the cost of many") {
+  std::string many;
+  for (int i = 0; i < 4000; ++i) many += "{% set n" + std::to_string(i) + " = 1 %}";
+  CHECK_THAT(refusal(many + "{% for i in range(300) %}{{ n9 }}{% endfor %}"),
+             Catch::Contains("needs more than 100000 steps"));
+  std::string attributes = "{% set ns = namespace() %}";
+  for (int i = 0; i < 1001; ++i) attributes += "{% set ns.n" + std::to_string(i) + " = 1 %}";
+  CHECK_THAT(refusal(attributes), Catch::Contains("more than 1000 attributes"));
+}
+
 TEST_CASE("Filters that make or look at much spend for it") {
   for (const char* const use : {"[] | slice(1000000000000)",
                                 "[1] | batch(1000000000000, 0)",
