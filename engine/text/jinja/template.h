@@ -26,7 +26,7 @@ struct Input {
 };
 
 /// A chat template in Jinja's language, as far as chat templates use it: no includes, no
-/// inheritance, no HTML escaping, nothing that changes a value. Thread-safe.
+/// inheritance, no HTML escaping by itself, nothing that changes a value. Thread-safe.
 class Template {
  public:
   /// Throws Error for what is no template, and for filters and tests that are unknown.
