@@ -63,9 +63,13 @@ class Backend {
   virtual void synchronize() = 0;
   virtual DeviceMemory device_memory() const { return {}; }
 
+  /// Whether queries, keys and values may be f32, the cache's too: what models are compared with
+  /// other implementations in.
+  virtual bool has_f32_attention() const { return false; }
+
   /// Packs the rows of `parts` ([n_i, k], host memory, contiguous, one dtype: bf16 or f32, with
-  /// kInt8 bf16 only), one below the other, as one [sum n_i, k] weight. If it reads_parts(), the
-  /// memory behind the views must live as long as the weight.
+  /// kInt8 bf16 only, with kFloat32 f32 only), one below the other, as one [sum n_i, k] weight. If
+  /// it reads_parts(), the memory behind the views must live as long as the weight.
   virtual std::unique_ptr<PackedWeight> pack_weight(std::span<const ConstTensorView> parts,
                                                     WeightFormat format) = 0;
 

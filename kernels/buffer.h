@@ -26,8 +26,11 @@ class Workspace {
   /// Uninitialised, 64-byte aligned, valid until the next reset().
   template <class T>
   TensorView take(std::initializer_list<int64_t> shape) {
-    TensorView view = make_view(static_cast<T*>(nullptr), shape);
-    view.data = take_bytes(static_cast<size_t>(view.num_elements()) * sizeof(T));
+    return take(dtype_of<T>(), shape);
+  }
+  TensorView take(DType dtype, std::initializer_list<int64_t> shape) {
+    TensorView view = make_view(static_cast<void*>(nullptr), dtype, shape);
+    view.data = take_bytes(static_cast<size_t>(view.num_elements() * element_bytes(dtype)));
     return view;
   }
 

@@ -10,11 +10,21 @@ namespace {
 using enum DType;
 constexpr auto kContiguous = TensorCheck::Layout::kContiguous;
 
-void verify_kv(const TensorCheck& check, const PagedKvView& kv, Extent& num_kv_heads,
-               Extent& head_dim) {
+std::initializer_list<DType> query_types(AttentionTypes types) {
+  static constexpr std::initializer_list<DType> kRounded{kBF16}, kAll{kBF16, kF32};
+  return types == AttentionTypes::kF32Too ? kAll : kRounded;
+}
+
+std::initializer_list<DType> cache_types(AttentionTypes types) {
+  static constexpr std::initializer_list<DType> kRounded{kBF16, kI8}, kAll{kBF16, kI8, kF32};
+  return types == AttentionTypes::kF32Too ? kAll : kRounded;
+}
+
+void verify_kv(const TensorCheck& check, const PagedKvView& kv, AttentionTypes types,
+               Extent& num_kv_heads, Extent& head_dim) {
   Extent num_blocks("num_blocks"), block_size("block_size");
-  check.tensor("kv.k", kv.k, {kBF16, kI8}, {&num_blocks, &num_kv_heads, &block_size, &head_dim},
-               kContiguous);
+  check.tensor("kv.k", kv.k, cache_types(types),
+               {&num_blocks, &num_kv_heads, &block_size, &head_dim}, kContiguous);
   check.tensor("kv.v", kv.v, {kv.k.dtype}, {&num_blocks, &num_kv_heads, &block_size, &head_dim},
                kContiguous);
   if (kv.is_int8()) {
@@ -24,7 +34,7 @@ void verify_kv(const TensorCheck& check, const PagedKvView& kv, Extent& num_kv_h
                  kContiguous);
   } else {
     check.that(kv.k_scales.data == nullptr && kv.v_scales.data == nullptr,
-               "no scales beside bf16 keys and values");
+               "no scales beside keys and values that are not int8");
   }
   Extent digest_dim(kv.digest_dim());
   check.tensor("kv.centroids", kv.centroids, {kBF16}, {&num_blocks, &num_kv_heads, &digest_dim},
@@ -48,11 +58,12 @@ void verify_batch(const TensorCheck& check, const RaggedBatchView& batch, Extent
 }
 
 void verify_attention(const TensorCheck& check, const ConstTensorView& query, const PagedKvView& kv,
-                      const RaggedBatchView& batch, const TensorView& out, float softmax_scale) {
+                      const RaggedBatchView& batch, const TensorView& out, float softmax_scale,
+                      AttentionTypes types) {
   Extent num_tokens("num_tokens"), num_heads("num_heads"), head_dim("head_dim");
   Extent num_kv_heads("num_kv_heads"), num_seqs("num_seqs");
-  check.tensor("query", query, {kBF16}, {&num_tokens, &num_heads, &head_dim});
-  verify_kv(check, kv, num_kv_heads, head_dim);
+  check.tensor("query", query, query_types(types), {&num_tokens, &num_heads, &head_dim});
+  verify_kv(check, kv, types, num_kv_heads, head_dim);
   verify_batch(check, batch, num_seqs);
   check.tensor("out", out, {kBF16, kF32}, {&num_tokens, &num_heads, &head_dim});
   check.that(num_heads.value() % num_kv_heads.value() == 0,
@@ -127,38 +138,38 @@ void verify(const RopeParams& params) {
   check.tensor("out", params.out, {kBF16, kF32}, {&num_tokens, &num_heads, &head_dim});
 }
 
-void verify(const AppendKvParams& params) {
+void verify(const AppendKvParams& params, AttentionTypes types) {
   const TensorCheck check("append_kv");
   Extent num_tokens("num_tokens"), num_kv_heads("num_kv_heads"), head_dim("head_dim");
   check.tensor("key", params.key, {kBF16, kF32}, {&num_tokens, &num_kv_heads, &head_dim});
   check.tensor("value", params.value, {kBF16, kF32}, {&num_tokens, &num_kv_heads, &head_dim});
   check.tensor("slots", params.slots, {kI64}, {&num_tokens}, kContiguous);
-  verify_kv(check, params.kv, num_kv_heads, head_dim);
+  verify_kv(check, params.kv, types, num_kv_heads, head_dim);
 }
 
-void verify(const SealBlocksParams& params) {
+void verify(const SealBlocksParams& params, AttentionTypes types) {
   const TensorCheck check("seal_blocks");
   Extent num_kv_heads("num_kv_heads"), head_dim("head_dim"), num_sealed("num_sealed");
-  verify_kv(check, params.kv, num_kv_heads, head_dim);
+  verify_kv(check, params.kv, types, num_kv_heads, head_dim);
   check.tensor("block_ids", params.block_ids, {kI32}, {&num_sealed}, kContiguous);
 }
 
-void verify(const SealUnitsParams& params) {
+void verify(const SealUnitsParams& params, AttentionTypes types) {
   const TensorCheck check("seal_units");
   Extent num_kv_heads("num_kv_heads"), head_dim("head_dim"), num_units("num_units"), group("group");
-  verify_kv(check, params.kv, num_kv_heads, head_dim);
+  verify_kv(check, params.kv, types, num_kv_heads, head_dim);
   check.that(params.stage >= 0 && params.stage < params.kv.num_stages(),
              "a stage of kv.unit_centroids, not " + std::to_string(params.stage));
   check.tensor("members", params.members, {kI32}, {&num_units, &group}, kContiguous);
   check.that(group.value() >= 1, "group >= 1");
 }
 
-void verify(const MobaGateParams& params) {
+void verify(const MobaGateParams& params, AttentionTypes types) {
   const TensorCheck check("moba_gate");
   Extent num_tokens("num_tokens"), num_heads("num_heads"), head_dim("head_dim");
   Extent num_kv_heads("num_kv_heads"), num_seqs("num_seqs"), max_selected("max_selected");
-  check.tensor("query", params.query, {kBF16}, {&num_tokens, &num_heads, &head_dim});
-  verify_kv(check, params.kv, num_kv_heads, head_dim);
+  check.tensor("query", params.query, query_types(types), {&num_tokens, &num_heads, &head_dim});
+  verify_kv(check, params.kv, types, num_kv_heads, head_dim);
   check.that(num_heads.value() % num_kv_heads.value() == 0,
              "num_heads to be a multiple of num_kv_heads");
   verify_batch(check, params.batch, num_seqs);
@@ -169,18 +180,20 @@ void verify(const MobaGateParams& params) {
              "kv.unit_centroids for " + std::to_string(params.schedule.num_stages) + " stages");
 }
 
-void verify(const MobaAttentionParams& params) {
+void verify(const MobaAttentionParams& params, AttentionTypes types) {
   const TensorCheck check("moba_attention");
-  verify_attention(check, params.query, params.kv, params.batch, params.out, params.softmax_scale);
+  verify_attention(check, params.query, params.kv, params.batch, params.out, params.softmax_scale,
+                   types);
   Extent num_tokens(params.query.shape[0]), num_heads(params.query.shape[1]);
   Extent max_top_k("max_top_k");
   check.tensor("selected", params.selected, {kI32}, {&num_tokens, &num_heads, &max_top_k});
   check.that(max_top_k.value() >= 1, "max_top_k >= 1");
 }
 
-void verify(const FullAttentionParams& params) {
+void verify(const FullAttentionParams& params, AttentionTypes types) {
   const TensorCheck check("full_attention");
-  verify_attention(check, params.query, params.kv, params.batch, params.out, params.softmax_scale);
+  verify_attention(check, params.query, params.kv, params.batch, params.out, params.softmax_scale,
+                   types);
   check.that(params.window >= 0, "window >= 0, not " + std::to_string(params.window));
 }
 
@@ -220,6 +233,7 @@ void verify_weight_parts(std::span<const ConstTensorView> parts, WeightFormat fo
     check.that(k.value() <= kMaxInt8Columns, "k <= " + std::to_string(kMaxInt8Columns));
   }
   check.that(dtype == kBF16 || dtype == kF32, "bf16 or f32 parts");
+  check.that(format != WeightFormat::kFloat32 || dtype == kF32, "f32 parts for an f32 weight");
 }
 
 void verify_block_parts(std::span<const BlockMatrix> parts) {

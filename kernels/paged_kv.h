@@ -24,7 +24,9 @@ namespace quire {
 /// `digest` says what `centroids` keeps of a block (block_digest.h): its centroid, or something
 /// else that a query can score. Selection units are there with centroids only.
 struct PagedKvView {
-  TensorView k;  // [num_blocks, num_kv_heads, block_size, head_dim] bf16 or i8, post-RoPE
+  // [num_blocks, num_kv_heads, block_size, head_dim] bf16 or i8, post-RoPE; f32 on a backend that
+  // has_f32_attention()
+  TensorView k;
   TensorView v;  // [num_blocks, num_kv_heads, block_size, head_dim], dtype of k
   // [num_blocks, num_kv_heads, digest_dim] bf16; valid iff the block is sealed
   TensorView centroids;

@@ -118,14 +118,13 @@ struct BasicTensorView {
 using TensorView = BasicTensorView<void*>;
 using ConstTensorView = BasicTensorView<const void*>;
 
-/// A contiguous view of `data` with the given shape. T is deduced from the pointer.
-template <class T>
-auto make_view(T* data, std::initializer_list<int64_t> shape) {
-  using Ptr = std::conditional_t<std::is_const_v<T>, const void*, void*>;
+/// A contiguous view of `data`, void* or const void*, with the given shape.
+template <class Ptr>
+BasicTensorView<Ptr> make_view(Ptr data, DType dtype, std::initializer_list<int64_t> shape) {
   BasicTensorView<Ptr> view;
   QUIRE_CHECK(shape.size() <= kMaxRank) << "rank " << shape.size();
   view.data = data;
-  view.dtype = dtype_of<T>();
+  view.dtype = dtype;
   view.rank = static_cast<int8_t>(shape.size());
   size_t axis = 0;
   for (const int64_t extent : shape) view.shape[axis++] = extent;
@@ -135,6 +134,13 @@ auto make_view(T* data, std::initializer_list<int64_t> shape) {
     stride *= view.shape[i];
   }
   return view;
+}
+
+/// The same, T's dtype deduced from the pointer.
+template <class T>
+auto make_view(T* data, std::initializer_list<int64_t> shape) {
+  using Ptr = std::conditional_t<std::is_const_v<T>, const void*, void*>;
+  return make_view(static_cast<Ptr>(data), dtype_of<T>(), shape);
 }
 
 }  // namespace quire

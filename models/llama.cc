@@ -17,8 +17,12 @@ class WorkspaceMeter {
  public:
   template <class T>
   TensorView take(std::initializer_list<int64_t> shape) {
-    TensorView view = make_view(static_cast<T*>(nullptr), shape);
-    used_bytes_ += Workspace::padded(static_cast<size_t>(view.num_elements()) * sizeof(T));
+    return take(dtype_of<T>(), shape);
+  }
+  TensorView take(DType dtype, std::initializer_list<int64_t> shape) {
+    const TensorView view = make_view(static_cast<void*>(nullptr), dtype, shape);
+    used_bytes_ +=
+        Workspace::padded(static_cast<size_t>(view.num_elements() * element_bytes(dtype)));
     peak_bytes_ = std::max(peak_bytes_, used_bytes_);
     return view;
   }
@@ -31,61 +35,63 @@ class WorkspaceMeter {
   size_t peak_bytes_ = 0;
 };
 
-/// Lives through all layers of a step.
+/// Lives through all layers of a step. Here and below `activation` is what the rows of products are
+/// rounded to: bf16, or f32 with weights in f32.
 struct StreamBuffers {
   template <class Space>
-  StreamBuffers(const ModelConfig& c, int64_t num_tokens, Space& space)
+  StreamBuffers(const ModelConfig& c, DType activation, int64_t num_tokens, Space& space)
       : residual(space.template take<float>({num_tokens, c.hidden_size})),
         delta(space.template take<float>({num_tokens, c.hidden_size})),
-        normed(space.template take<BFloat16>({num_tokens, c.hidden_size})),
+        normed(space.take(activation, {num_tokens, c.hidden_size})),
         cos(space.template take<float>({num_tokens, c.rope.rotary_dim / 2})),
         sin(space.template take<float>({num_tokens, c.rope.rotary_dim / 2})) {}
 
   TensorView residual;  // [num_tokens, hidden_size] f32
   TensorView delta;     // [num_tokens, hidden_size] f32, a sublayer's output, not yet added
-  TensorView normed;    // [num_tokens, hidden_size] bf16, a sublayer's input
+  TensorView normed;    // [num_tokens, hidden_size] activation, a sublayer's input
   TensorView cos, sin;  // [num_tokens, rotary_dim / 2] f32
 };
 
 struct AttentionBuffers {
   template <class Space>
-  AttentionBuffers(const ModelConfig& c, int64_t num_tokens, int64_t max_selected, Space& space)
+  AttentionBuffers(const ModelConfig& c, DType activation, int64_t num_tokens, int64_t max_selected,
+                   Space& space)
       : qkv(space.template take<float>(
             {num_tokens, (c.num_heads + 2 * c.num_kv_heads) * int64_t{c.head_dim}})),
-        query(space.template take<BFloat16>({num_tokens, c.num_heads, c.head_dim})),
-        key(space.template take<BFloat16>({num_tokens, c.num_kv_heads, c.head_dim})),
+        query(space.take(activation, {num_tokens, c.num_heads, c.head_dim})),
+        key(space.take(activation, {num_tokens, c.num_kv_heads, c.head_dim})),
         selected(space.template take<int32_t>({num_tokens, c.num_heads, max_selected})),
-        attended(space.template take<BFloat16>({num_tokens, c.num_heads, c.head_dim})) {}
+        attended(space.take(activation, {num_tokens, c.num_heads, c.head_dim})) {}
 
   TensorView qkv;       // [num_tokens, (num_heads + 2 * num_kv_heads) * head_dim] f32
-  TensorView query;     // [num_tokens, num_heads, head_dim] bf16, rotated
-  TensorView key;       // [num_tokens, num_kv_heads, head_dim] bf16, rotated
+  TensorView query;     // [num_tokens, num_heads, head_dim] activation, rotated
+  TensorView key;       // [num_tokens, num_kv_heads, head_dim] activation, rotated
   TensorView selected;  // [num_tokens, num_heads, max_selected] i32
-  TensorView attended;  // [num_tokens, num_heads, head_dim] bf16
+  TensorView attended;  // [num_tokens, num_heads, head_dim] activation
 };
 
 struct MlpBuffers {
   template <class Space>
-  MlpBuffers(const ModelConfig& c, int64_t num_tokens, Space& space)
+  MlpBuffers(const ModelConfig& c, DType activation, int64_t num_tokens, Space& space)
       : gate_up(space.template take<float>({num_tokens, 2 * int64_t{c.intermediate_size}})),
-        activated(space.template take<BFloat16>({num_tokens, c.intermediate_size})) {}
+        activated(space.take(activation, {num_tokens, c.intermediate_size})) {}
 
   TensorView gate_up;    // [num_tokens, 2 * intermediate_size] f32
-  TensorView activated;  // [num_tokens, intermediate_size] bf16
+  TensorView activated;  // [num_tokens, intermediate_size] activation
 };
 
 struct LogitBuffers {
   template <class Space>
-  LogitBuffers(const ModelConfig& c, int64_t num_rows, Space& space)
+  LogitBuffers(const ModelConfig& c, DType activation, int64_t num_rows, Space& space)
       : logits(space.template take<float>({num_rows, c.vocab_size})),
         residual(space.template take<float>({num_rows, c.hidden_size})),
         delta(space.template take<float>({num_rows, c.hidden_size})),
-        normed(space.template take<BFloat16>({num_rows, c.hidden_size})) {}
+        normed(space.take(activation, {num_rows, c.hidden_size})) {}
 
   TensorView logits;    // [num_rows, vocab_size] f32
   TensorView residual;  // [num_rows, hidden_size] f32
   TensorView delta;     // [num_rows, hidden_size] f32
-  TensorView normed;    // [num_rows, hidden_size] bf16
+  TensorView normed;    // [num_rows, hidden_size] activation
 };
 
 /// Heads [first, first + count) of a fused projection's rows, as a strided view.
@@ -105,7 +111,7 @@ TensorView columns(const TensorView& table, int64_t first, int64_t count) {
 
 /// [rows, heads, head_dim] read as [rows, heads * head_dim].
 TensorView merge_heads(const TensorView& view) {
-  return make_view(view.data_as<BFloat16>(), {view.shape[0], view.shape[1] * view.shape[2]});
+  return make_view(view.data, view.dtype, {view.shape[0], view.shape[1] * view.shape[2]});
 }
 
 /// Sequences [first, first + count) of a batch. Row numbers are absolute, so tensors stay whole.
@@ -123,6 +129,7 @@ class Llama final : public Model {
         Backend& backend, const LoadOptions& options)
       : config_(std::move(config)),
         backend_(backend),
+        activation_(format == WeightFormat::kFloat32 ? DType::kF32 : DType::kBF16),
         weights_(config_, std::move(weights), format, backend, options) {
     const RopeFrequencies rope =
         rope_frequencies(config_, options.max_model_len > 0 ? options.max_model_len
@@ -163,6 +170,7 @@ class Llama final : public Model {
 
   ModelConfig config_;
   Backend& backend_;
+  DType activation_;  // of the rows of products, and of queries, keys and values
   LlamaWeights weights_;
   std::unique_ptr<DeviceBuffer> inv_freq_buffer_;
   ConstTensorView inv_freq_;     // [rotary_dim / 2] f64
@@ -171,21 +179,21 @@ class Llama final : public Model {
 
 size_t Llama::workspace_bytes(const StepLimits& limits) const {
   WorkspaceMeter meter;
-  const StreamBuffers stream(config_, limits.max_tokens, meter);
+  const StreamBuffers stream(config_, activation_, limits.max_tokens, meter);
   const size_t mark = meter.mark();
   const int64_t max_selected = schedule().max_selected(limits.max_top_k, INT64_MAX);
-  const AttentionBuffers attention(config_, limits.max_tokens, max_selected, meter);
+  const AttentionBuffers attention(config_, activation_, limits.max_tokens, max_selected, meter);
   meter.rewind(mark);
-  const MlpBuffers mlp(config_, limits.max_tokens, meter);
+  const MlpBuffers mlp(config_, activation_, limits.max_tokens, meter);
   meter.rewind(mark);
-  const LogitBuffers head(config_, limits.max_logit_rows, meter);
+  const LogitBuffers head(config_, activation_, limits.max_logit_rows, meter);
   return meter.peak_bytes();
 }
 
 TensorView Llama::forward(const ModelInput& input, std::span<const PagedKvView> layers,
                           Workspace& workspace) {
   check_input(input, layers);
-  StreamBuffers stream(config_, input.tokens.shape[0], workspace);
+  StreamBuffers stream(config_, activation_, input.tokens.shape[0], workspace);
   backend_.embedding(
       {.table = weights_.embedding(), .tokens = input.tokens, .out = stream.residual});
   backend_.rope_table({.positions = input.positions,
@@ -233,7 +241,8 @@ void Llama::multiply(const ConstTensorView& a, const PackedWeight& weight,
 void Llama::run_attention(int32_t layer, const ModelInput& input, const PagedKvView& kv,
                           StreamBuffers& stream, Workspace& workspace) {
   const LlamaLayer& w = weights_.layer(layer);
-  AttentionBuffers buffers(config_, input.tokens.shape[0], input.max_selected, workspace);
+  AttentionBuffers buffers(config_, activation_, input.tokens.shape[0], input.max_selected,
+                           workspace);
   backend_.rms_norm({.x = stream.residual,
                      .delta = layer == 0 ? ConstTensorView{} : stream.delta,
                      .weight = w.attention_norm,
@@ -310,7 +319,7 @@ void Llama::attend(int32_t layer, const ModelInput& input, const PagedKvView& kv
 /// stream.delta = mlp(norm(residual + delta)); the residual now holds that sum.
 void Llama::run_mlp(int32_t layer, StreamBuffers& stream, Workspace& workspace) {
   const LlamaLayer& w = weights_.layer(layer);
-  MlpBuffers buffers(config_, stream.residual.shape[0], workspace);
+  MlpBuffers buffers(config_, activation_, stream.residual.shape[0], workspace);
   backend_.rms_norm({.x = stream.residual,
                      .delta = stream.delta,
                      .weight = w.mlp_norm,
@@ -325,7 +334,7 @@ void Llama::run_mlp(int32_t layer, StreamBuffers& stream, Workspace& workspace) 
 TensorView Llama::run_head(const ModelInput& input, const StreamBuffers& stream,
                            Workspace& workspace) {
   const int64_t num_rows = input.logit_rows.rank == 1 ? input.logit_rows.shape[0] : 0;
-  LogitBuffers buffers(config_, num_rows, workspace);
+  LogitBuffers buffers(config_, activation_, num_rows, workspace);
   if (num_rows == 0) return buffers.logits;
   // Gathering rows is what the embedding op does; an f32 table is read back unchanged.
   backend_.embedding(

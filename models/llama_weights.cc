@@ -6,7 +6,7 @@
 namespace quire {
 
 ConstTensorView LlamaWeights::get(const std::string& name, std::initializer_list<int64_t> shape) {
-  return store_->get(name, DType::kBF16, shape);
+  return store_->get(name, dtype_, shape);
 }
 
 TensorView LlamaWeights::upload(const ConstTensorView& host) {
@@ -26,15 +26,17 @@ TensorView LlamaWeights::upload(const std::string& name, std::initializer_list<i
 
 /// Vectors one behind the other, as the rows of a packed product are.
 TensorView LlamaWeights::upload_joined(std::initializer_list<Vector> parts) {
-  std::vector<BFloat16> joined;
+  std::vector<std::byte> joined;
+  int64_t width = 0;
   for (const Vector& part : parts) {
     const ConstTensorView host = get(part.name, {part.width});
-    const auto* values = host.data_as<BFloat16>();
-    joined.insert(joined.end(), values, values + part.width);
+    const auto* bytes = static_cast<const std::byte*>(host.data);
+    joined.insert(joined.end(), bytes, bytes + part.width * element_bytes(dtype_));
+    width += part.width;
     store_->release(host);
   }
   const TensorView view =
-      upload(make_view(std::as_const(joined).data(), {static_cast<int64_t>(joined.size())}));
+      upload(make_view(static_cast<const void*>(joined.data()), dtype_, {width}));
   num_bytes_ += static_cast<int64_t>(buffers_.back()->size_bytes());
   return view;
 }
@@ -92,7 +94,10 @@ std::string LlamaWeights::types() const {
   std::string text;
   const auto add = [&text](const std::string& type) { text += (text.empty() ? "" : ", ") + type; };
   for (const std::string& type : kept_types_) add(type);
-  for (const std::string& type : widened_types_) add(type == "BF16" ? "bf16" : type + " as bf16");
+  const std::string own(dtype_name(dtype_));
+  for (const std::string& type : widened_types_) {
+    add(type == (dtype_ == DType::kF32 ? "F32" : "BF16") ? own : type + " as " + own);
+  }
   if (is_fp8()) text += " (activations are not quantised)";
   return text;
 }
@@ -103,8 +108,13 @@ LlamaWeights::LlamaWeights(const ModelConfig& config, std::unique_ptr<WeightStor
     : config_(config),
       store_(std::move(store)),
       format_(format),
+      dtype_(format == WeightFormat::kFloat32 ? DType::kF32 : DType::kBF16),
       keep_fp8_(options.keep_fp8),
       backend_(backend) {
+  if (format_ == WeightFormat::kFloat32 && !backend_.has_f32_attention()) {
+    throw LoadError("backend " + std::string(backend_.name()) +
+                    " rounds to bf16; weights in f32 are for the reference backend");
+  }
   if (keep_fp8_ && !backend_.keeps_fp8()) {
     throw LoadError("backend " + std::string(backend_.name()) +
                     " has no products of FP8; such weights are bf16 there");
@@ -145,8 +155,9 @@ bool LlamaWeights::has_head_of_its_own() {
   const int64_t vocab = config_.vocab_size, hidden = config_.hidden_size;
   const ConstTensorView head = get("lm_head.weight", {vocab, hidden});
   const ConstTensorView embedding = get("model.embed_tokens.weight", {vocab, hidden});
-  const bool differs = std::memcmp(head.data, embedding.data,
-                                   static_cast<size_t>(vocab * hidden) * sizeof(BFloat16)) != 0;
+  const bool differs =
+      std::memcmp(head.data, embedding.data,
+                  static_cast<size_t>(vocab * hidden * element_bytes(dtype_))) != 0;
   store_->release(head);
   store_->release(embedding);
   return differs;
@@ -159,7 +170,7 @@ void LlamaWeights::load_embedding_and_head() {
   const bool is_tied = config_.tie_word_embeddings && !has_head_of_its_own();
   lm_head_ = pack({{is_tied ? "model.embed_tokens.weight" : "lm_head.weight", vocab, hidden}});
   // The same numbers in another layout are counted once.
-  if (is_tied && format_ == WeightFormat::kOriginal && kept_types_.empty()) {
+  if (is_tied && format_ != WeightFormat::kInt8 && kept_types_.empty()) {
     num_bytes_ -= lm_head_->value_bytes();
   }
 }

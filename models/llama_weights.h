@@ -76,11 +76,12 @@ class LlamaWeights {
   const ModelConfig& config_;
   std::unique_ptr<WeightStore> store_;  // a packed weight may read the mapped file
   WeightFormat format_;
+  DType dtype_;  // of what is read: bf16, or f32 with format kFloat32
   bool keep_fp8_;
   Backend& backend_;
   int64_t num_bytes_ = 0;
   std::set<std::string> kept_types_;     // of matrices that are multiplied as they are stored
-  std::set<std::string> widened_types_;  // of those that became bf16
+  std::set<std::string> widened_types_;  // of those that became dtype_
   std::vector<std::unique_ptr<DeviceBuffer>> buffers_;
   TensorView embedding_, final_norm_;
   std::unique_ptr<PackedWeight> lm_head_;

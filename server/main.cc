@@ -75,19 +75,31 @@ void set_up_log(const std::string& level) {
   spdlog::set_default_logger(std::move(logger));
 }
 
+/// Throws std::runtime_error, in the words of the flags, if it lacks what they ask for.
+std::unique_ptr<Backend> make_backend_for(const ServerConfig& config) {
+  auto backend = make_backend(
+      config.backend, {.num_threads = config.threads, .decode_graphs = !config.no_decode_graphs});
+  for (const auto& [flag, value] :
+       {std::pair("--weights", &config.weights), std::pair("--kv-dtype", &config.kv_dtype)}) {
+    if (*value == "f32" && !backend->has_f32_attention()) {
+      throw std::runtime_error(std::string(flag) + ": f32 is for --backend reference, not " +
+                               std::string(backend->name()));
+    }
+  }
+  return backend;
+}
+
 /// Everything that serves, built in the order of its dependencies and taken down in reverse.
 class Server {
  public:
   explicit Server(ServerConfig given)
       : config_(std::move(given)),
-        backend_(make_backend(config_.backend, {.num_threads = config_.threads,
-                                                .decode_graphs = !config_.no_decode_graphs})),
+        backend_(make_backend_for(config_)),
         model_config_(load_model_config(config_.model)),
         sampling_(config_.generation_config == "auto" ? load_sampling_defaults(config_.model)
                                                       : SamplingDefaults{}),
         plan_(make_serving_plan(config_, model_config_, memory_before_loading(), sampling_)),
-        model_(load_model(config_.model, *backend_, &plan_.moba,
-                          config_.weights == "int8" ? WeightFormat::kInt8 : WeightFormat::kOriginal,
+        model_(load_model(config_.model, *backend_, &plan_.moba, weight_format(config_),
                           {.max_model_len = plan_.engine.max_model_len,
                            .keep_fp8 = config_.weights == "fp8",
                            .log = [](const std::string& line) { spdlog::info("{}", line); }})),

@@ -44,8 +44,9 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
   app.add_option("--backend", config.backend, "auto, cpu, reference, cuda:N")
       ->capture_default_str();
   app.add_option("--weights", config.weights,
-                 "bf16; int8: half the memory, rounded; fp8: what is stored in FP8 stays so (GPU)")
-      ->check(CLI::IsMember({"bf16", "int8", "fp8"}))
+                 "bf16; int8: half the memory, rounded; fp8: what is stored in FP8 stays so (GPU); "
+                 "f32: nothing is rounded (reference)")
+      ->check(CLI::IsMember({"bf16", "int8", "fp8", "f32"}))
       ->capture_default_str();
   app.add_option("--generation-config", config.generation_config,
                  "auto: requests that do not say are sampled as the model's "
@@ -65,8 +66,8 @@ void add_model_options(CLI::App& app, ServerConfig& config) {
                   "bytes of the KV pool, like 8GiB; 0: half of the free memory, or "
                   "what --gpu-memory-utilization leaves");
   app.add_option("--kv-dtype", config.kv_dtype,
-                 "of the KV pool: bf16, or int8 with a scale per token and head")
-      ->check(CLI::IsMember({"bf16", "int8"}))
+                 "of the KV pool: bf16; int8 with a scale per token and head; f32 (reference)")
+      ->check(CLI::IsMember({"bf16", "int8", "f32"}))
       ->capture_default_str();
   app.add_option("--gpu-memory-utilization", config.gpu_memory_utilization,
                  "share of a GPU's memory for weights, scratch and KV pool together")

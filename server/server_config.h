@@ -16,7 +16,7 @@ struct ServerConfig {
   std::string served_model_name;  // empty: the name of the folder or GGUF file
   bool accept_any_model = false;  // whatever model a request names, this one answers
   std::string backend = "auto";
-  std::string weights = "bf16";            // bf16, int8, fp8
+  std::string weights = "bf16";            // bf16, int8, fp8, f32
   std::string generation_config = "auto";  // auto: its sampling defaults are taken; none
   int threads = 0;                // of one op and of tokenising; 0: all that the process may use
   bool no_decode_graphs = false;  // a GPU gets the ops of a decode step one by one
@@ -24,7 +24,7 @@ struct ServerConfig {
   int32_t max_model_len = 0;            // tokens; 0: the model's, or what the KV pool holds
   bool beyond_model_len = false;        // max_model_len may exceed what the model was made for
   uint64_t kv_cache_memory = 0;         // bytes; 0: half of the memory that is free
-  std::string kv_dtype = "bf16";        // of keys and values in the KV pool: bf16, int8
+  std::string kv_dtype = "bf16";        // of keys and values in the KV pool: bf16, int8, f32
   double gpu_memory_utilization = 0.9;  // share of a GPU's memory that the process may take
   bool no_prefix_cache = false;
   // attention; absent: the model's

@@ -132,6 +132,11 @@ AttentionMode mode_of(const std::string& text, AttentionMode otherwise) {
   return otherwise;
 }
 
+DType kv_dtype(const ServerConfig& config) {
+  if (config.kv_dtype == "f32") return DType::kF32;
+  return config.kv_dtype == "int8" ? DType::kI8 : DType::kBF16;
+}
+
 }  // namespace
 
 MobaConfig choose_moba(const ServerConfig& config, ModelConfig model) {
@@ -160,6 +165,11 @@ MobaConfig choose_moba(const ServerConfig& config, ModelConfig model) {
   return moba;
 }
 
+WeightFormat weight_format(const ServerConfig& config) {
+  if (config.weights == "f32") return WeightFormat::kFloat32;
+  return config.weights == "int8" ? WeightFormat::kInt8 : WeightFormat::kOriginal;
+}
+
 PoolMemory pool_memory_on_device(const ServerConfig& config, const DeviceMemory& memory,
                                  uint64_t step_bytes) {
   const auto allowed = static_cast<uint64_t>(config.gpu_memory_utilization *
@@ -186,7 +196,7 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
              .block_size = plan.moba.block_size,
              .head_dim = model.head_dim,
              .num_stages = plan.moba.schedule.num_stages,
-             .dtype = config.kv_dtype == "int8" ? DType::kI8 : DType::kBF16,
+             .dtype = kv_dtype(config),
              .digest = plan.moba.digest};
   const int64_t wanted_len =
       config.max_model_len > 0 ? config.max_model_len : model.max_position_embeddings;

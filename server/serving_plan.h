@@ -29,6 +29,9 @@ struct ServingPlan {
 /// that do not fit the model.
 MobaConfig choose_moba(const ServerConfig& config, ModelConfig model);
 
+/// What --weights says of matrices that are not in FP8.
+WeightFormat weight_format(const ServerConfig& config);
+
 /// Memory for the KV pool if the settings do not say.
 struct PoolMemory {
   static constexpr double kHostShare = 0.5;  // other programs live there, too

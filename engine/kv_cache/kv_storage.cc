@@ -34,7 +34,8 @@ KvStorage::KvStorage(Backend& backend, const Shape& shape) : shape_(shape) {
       << "KV storage of " << shape.num_layers << " layers, " << shape.num_blocks << " blocks, "
       << shape.num_kv_heads << " heads, block size " << shape.block_size << ", head_dim "
       << shape.head_dim;
-  QUIRE_CHECK(shape.dtype == DType::kBF16 || shape.dtype == DType::kI8)
+  QUIRE_CHECK(shape.dtype == DType::kBF16 || shape.dtype == DType::kI8 ||
+              (shape.dtype == DType::kF32 && backend.has_f32_attention()))
       << "KV storage of " << dtype_name(shape.dtype);
   QUIRE_CHECK(shape.digest == BlockDigest::kMean || shape.num_stages == 0)
       << "KV storage of " << digest_name(shape.digest) << " with " << shape.num_stages << " stages";
@@ -45,8 +46,7 @@ KvStorage::KvStorage(Backend& backend, const Shape& shape) : shape_(shape) {
 PagedKvView KvStorage::make_layer(Backend& backend) {
   const int64_t blocks = shape_.num_blocks, heads = shape_.num_kv_heads;
   const auto allocate = [&](DType dtype, std::initializer_list<int64_t> extents) {
-    TensorView view = make_view(static_cast<int8_t*>(nullptr), extents);
-    view.dtype = dtype;
+    TensorView view = make_view(static_cast<void*>(nullptr), dtype, extents);
     buffers_.push_back(
         backend.allocate(static_cast<size_t>(view.num_elements() * element_bytes(dtype))));
     view.data = buffers_.back()->data();

@@ -21,7 +21,7 @@ class KvStorage {
     int32_t block_size = 0;
     int32_t head_dim = 0;
     int32_t num_stages = 0;      // of the selection schedule: so many more arrays of centroids
-    DType dtype = DType::kBF16;  // of keys and values: kBF16 or kI8 (kernels/paged_kv.h)
+    DType dtype = DType::kBF16;  // of keys and values (kernels/paged_kv.h)
     BlockDigest digest = BlockDigest::kMean;  // what is kept of a block for the gate
   };
 

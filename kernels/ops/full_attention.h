@@ -10,7 +10,7 @@ namespace quire {
 ///   first = window == 0 ? 0 : max(0, p - window + 1)
 /// Row-independent and invariant to batch, chunking and block placement, as moba_attention is.
 struct FullAttentionParams {
-  ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16
+  ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16 (f32: has_f32_attention)
   PagedKvView kv;         // k and v are read, and their scales; centroids never
   RaggedBatchView batch;
   float softmax_scale = 0;  // head_dim^-0.5 unless the model says otherwise

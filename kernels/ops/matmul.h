@@ -10,6 +10,7 @@ namespace quire {
 enum class WeightFormat : uint8_t {
   kOriginal,  // the dtype it comes in
   kInt8,      // bf16 rounded to a grid of 255 values per row: half the memory
+  kFloat32,   // f32, and so are the rows that it multiplies
 };
 
 /// A weight matrix in the layout its backend likes best, made once by Backend::pack_weight.

@@ -14,7 +14,7 @@ namespace quire {
 /// Entries of `selected` behind the first -1 are not read as indices.
 /// REQUIRES: as produced by moba_gate: ascending, the last valid entry is the current block.
 struct MobaAttentionParams {
-  ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16
+  ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16 (f32: has_f32_attention)
   PagedKvView kv;         // k and v are read, and their scales
   RaggedBatchView batch;
   ConstTensorView selected;  // [num_tokens, num_heads, max_selected] i32 logical block indices

@@ -24,8 +24,9 @@ namespace quire {
 /// REQUIRES: seal_blocks, and seal_units of every stage, have run for what was completed before a
 /// query's own unit; top_k[s] >= 1; every row has rule.top_k * rule.group <= max_selected.
 struct MobaGateParams {
-  ConstTensorView query;  // [num_tokens, num_heads, head_dim] bf16, post-RoPE
-  PagedKvView kv;         // only centroids and unit_centroids are read
+  // [num_tokens, num_heads, head_dim] bf16 (f32: has_f32_attention), post-RoPE
+  ConstTensorView query;
+  PagedKvView kv;  // only centroids and unit_centroids are read
   RaggedBatchView batch;
   ConstTensorView top_k;  // [num_seqs] i32, units per (token, head), the token's own included
   TensorView selected;    // out [num_tokens, num_heads, max_selected] i32 logical block indices

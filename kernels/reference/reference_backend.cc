@@ -59,6 +59,7 @@ class ReferenceBackend final : public Backend {
     verify_weight_parts(parts, format);
     return reference::pack_weight(parts, format);
   }
+  bool has_f32_attention() const override { return true; }
   bool keeps_blocks() const override { return true; }
   std::unique_ptr<PackedWeight> pack_blocks(std::span<const BlockMatrix> parts) override {
     verify_block_parts(parts);
@@ -85,7 +86,11 @@ class ReferenceBackend final : public Backend {
   /// Every op: check the contract, then compute with this backend's threads.
   template <class Params>
   void run(const Params& params, void (*op)(const Params&)) const {
-    verify(params);
+    if constexpr (requires { verify(params, AttentionTypes::kF32Too); }) {
+      verify(params, AttentionTypes::kF32Too);
+    } else {
+      verify(params);
+    }
     omp_set_num_threads(num_threads_);
     op(params);
   }

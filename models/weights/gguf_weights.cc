@@ -191,15 +191,16 @@ void GgufWeights::finish_loading() {
   file_.reset();
 }
 
-ConstTensorView GgufWeights::get(std::string_view name, std::initializer_list<int64_t> shape) {
+ConstTensorView GgufWeights::get(std::string_view name, DType dtype,
+                                 std::initializer_list<int64_t> shape) {
+  QUIRE_CHECK(dtype == DType::kBF16 || dtype == DType::kF32)
+      << "a GGUF tensor as " << dtype_name(dtype);
   const auto [stored_name, tensor] = require(name, shape);
-  ConstTensorView view = make_view(static_cast<const BFloat16*>(nullptr), shape);
-  view.data = rounded_copy(stored_name, *tensor);
-  return view;
+  return make_view(copy_of(stored_name, *tensor, dtype), dtype, shape);
 }
 
 void GgufWeights::release(const ConstTensorView& view) {
-  rounded_.remove_if([&](const auto& copy) { return copy.data() == view.data; });
+  copies_.remove_if([&](const auto& copy) { return copy.data() == view.data; });
 }
 
 std::optional<BlockMatrix> GgufWeights::blocks(std::string_view name,
@@ -223,11 +224,13 @@ std::string_view GgufWeights::stored_type(std::string_view name) const {
   return gguf_type_name(find(name).tensor->type);
 }
 
-const BFloat16* GgufWeights::rounded_copy(std::string_view name, const GgufTensor& tensor) {
+/// Memory that `release` frees.
+const void* GgufWeights::copy_of(std::string_view name, const GgufTensor& tensor, DType dtype) {
   const std::vector<int64_t>& shape = tensor.shape;
   const int64_t num_columns = shape.back();
   const int64_t num_rows = shape.size() == 1 ? 1 : shape.front();
-  auto& rounded = rounded_.emplace_back(static_cast<size_t>(num_rows * num_columns));
+  auto& copy =
+      copies_.emplace_back(static_cast<size_t>(num_rows * num_columns * element_bytes(dtype)));
   std::vector<float> widened(static_cast<size_t>(num_columns));
   bool is_exact = true;
   for (int64_t row = 0; row < num_rows; ++row) {
@@ -237,13 +240,18 @@ const BFloat16* GgufWeights::rounded_copy(std::string_view name, const GgufTenso
       // Numbers of a vector go with the rows of the matrix that they are added to.
       const int64_t from = is_vector ? stored_row(name, i, num_columns) : i;
       const float exact = widened[static_cast<size_t>(from)];
+      const auto to = static_cast<size_t>(row * num_columns + i);
+      if (dtype == DType::kF32) {
+        reinterpret_cast<float*>(copy.data())[to] = exact;
+        continue;
+      }
       const BFloat16 number = to_bfloat16(exact);
       is_exact = is_exact && to_float(number) == exact;
-      rounded[static_cast<size_t>(row * num_columns + i)] = number;
+      reinterpret_cast<BFloat16*>(copy.data())[to] = number;
     }
   }
   if (!is_exact) rounded_types_.emplace(gguf_type_name(tensor.type));
-  return rounded.data();
+  return copy.data();
 }
 
 }  // namespace quire

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
@@ -24,10 +25,10 @@ bool is_known_gguf_tensor(std::string_view name);
 /// out has the row's length.
 void widen_gguf_row(const GgufTensor& tensor, int64_t row, std::span<float> out);
 
-/// The weights of a GGUF file under the names that they have in a Hugging Face folder, as bf16:
-/// numbers of other types are rounded to it, once. Llama's query and key rows, which the format
-/// keeps in pairs (rotated neighbours side by side), are put back into halves. Views stay valid for
-/// as long as this lives. For the loading thread.
+/// The weights of a GGUF file under the names that they have in a Hugging Face folder, as bf16, to
+/// which numbers of other types are rounded, once, or as f32. Llama's query and key rows, which the
+/// format keeps in pairs (rotated neighbours side by side), are put back into halves. Views stay
+/// valid for as long as this lives. For the loading thread.
 class GgufWeights {
  public:
   /// Throws LoadError naming the file.
@@ -35,9 +36,9 @@ class GgufWeights {
 
   bool contains(std::string_view name) const;
 
-  /// A contiguous bf16 view in host memory. Throws LoadError naming the file, the tensor and the
-  /// expected and actual shape.
-  ConstTensorView get(std::string_view name, std::initializer_list<int64_t> shape);
+  /// A contiguous view of bf16 or f32 in host memory. Throws LoadError naming the file, the tensor
+  /// and the expected and actual shape.
+  ConstTensorView get(std::string_view name, DType dtype, std::initializer_list<int64_t> shape);
   /// Says that a view which `get` gave is not read any more: its memory is freed.
   void release(const ConstTensorView& view);
   /// Says that there will be no further `get`: the file is unmapped. Throws LoadError naming a
@@ -67,7 +68,7 @@ class GgufWeights {
   Found require(std::string_view name, std::initializer_list<int64_t> shape);
   /// Where row `row` of a Hugging Face matrix lies here.
   int64_t stored_row(std::string_view name, int64_t row, int64_t num_rows) const;
-  const BFloat16* rounded_copy(std::string_view name, const GgufTensor& tensor);
+  const void* copy_of(std::string_view name, const GgufTensor& tensor, DType dtype);
 
   const GgufFile& file() const;
 
@@ -76,7 +77,7 @@ class GgufWeights {
   bool has_paired_rows_ = false;             // of llama
   int64_t num_heads_ = 0;
   int64_t num_kv_heads_ = 0;
-  std::list<std::vector<BFloat16>> rounded_;
+  std::list<std::vector<std::byte>> copies_;
   std::set<std::string, std::less<>> rounded_types_;
   std::list<std::vector<std::byte>> reordered_;  // blocks of matrices whose rows are in pairs
 };

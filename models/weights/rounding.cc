@@ -40,4 +40,20 @@ void round_f16(std::span<const std::byte> stored, BFloat16* out) {
   }
 }
 
+void widen_f16(std::span<const std::byte> stored, float* out) {
+  for (size_t i = 0; i < stored.size() / sizeof(uint16_t); ++i) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, stored.data() + i * sizeof(bits), sizeof bits);
+    out[i] = float16_to_float(bits);
+  }
+}
+
+void widen_bf16(std::span<const std::byte> stored, float* out) {
+  for (size_t i = 0; i < stored.size() / sizeof(BFloat16); ++i) {
+    BFloat16 number{};
+    std::memcpy(&number, stored.data() + i * sizeof(number), sizeof number);
+    out[i] = to_float(number);
+  }
+}
+
 }  // namespace quire

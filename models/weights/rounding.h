@@ -5,8 +5,8 @@
 
 #include "kernels/bfloat16.h"
 
-// Stored numbers as bf16, each rounded to the nearest, ties to even. `stored` need not be aligned;
-// `out` takes stored.size() / (bytes of an element) numbers.
+// Stored numbers as bf16, each rounded to the nearest, ties to even, or as f32. `stored` need not
+// be aligned; `out` takes stored.size() / (bytes of an element) numbers.
 
 namespace quire {
 
@@ -15,5 +15,9 @@ void round_f32(std::span<const std::byte> stored, BFloat16* out);
 
 /// IEEE float16: loses 3 of 11 significant bits; every exponent fits.
 void round_f16(std::span<const std::byte> stored, BFloat16* out);
+
+/// Exact.
+void widen_f16(std::span<const std::byte> stored, float* out);
+void widen_bf16(std::span<const std::byte> stored, float* out);
 
 }  // namespace quire

@@ -45,7 +45,9 @@ std::string_view stored_name(DType dtype) {
   return "?";
 }
 
-bool is_rounded(std::string_view stored, DType wanted) {
+/// Whether floats of one kind are wanted as another: rounded to bf16, or widened to f32.
+bool is_converted(std::string_view stored, DType wanted) {
+  if (wanted == DType::kF32) return stored == "F16" || stored == "BF16";
   return wanted == DType::kBF16 && (stored == "F16" || stored == "F32");
 }
 
@@ -148,15 +150,12 @@ int64_t WeightStore::stored_bytes() const {
 ConstTensorView WeightStore::get(std::string_view name, DType dtype,
                                  std::initializer_list<int64_t> shape) {
   if (gguf_) {
-    QUIRE_CHECK(dtype == DType::kBF16) << "a GGUF tensor as " << dtype_name(dtype);
-    return gguf_->get(name, shape);
+    return gguf_->get(name, dtype, shape);
   }
   const Found found = find(name, dtype, shape);
-  ConstTensorView view = make_view(static_cast<const BFloat16*>(nullptr), shape);
-  view.dtype = dtype;
-  view.data =
+  const void* data =
       found.scales.empty() ? lend(found.location, dtype) : lend_fp8(found.location, found.scales);
-  return view;
+  return make_view(data, dtype, shape);
 }
 
 /// Throws LoadError unless there is a tensor of this name and shape that is or becomes `dtype`.
@@ -172,8 +171,8 @@ WeightStore::Found WeightStore::find(std::string_view name, DType dtype,
       std::equal(shape.begin(), shape.end(), entry->shape.begin(), entry->shape.end());
   const std::string scales =
       dtype == DType::kBF16 ? fp8_scales_of(it->first, it->second) : std::string();
-  if (!same_shape ||
-      (entry->dtype != stored_name(dtype) && !is_rounded(entry->dtype, dtype) && scales.empty())) {
+  if (!same_shape || (entry->dtype != stored_name(dtype) && !is_converted(entry->dtype, dtype) &&
+                      scales.empty())) {
     throw LoadError(file->path().string() + ": tensor '" + std::string(name) + "': expected " +
                     std::string(stored_name(dtype)) + " " + describe_shape(shape) + ", actual " +
                     entry->dtype + " " + describe_shape(entry->shape));
@@ -299,6 +298,11 @@ const void* WeightStore::lend(const Location& location, DType dtype) {
   return lend_copy(stored, num_bytes, [&](void* copy) {
     if (is_stored) {
       std::memcpy(copy, stored.data(), num_bytes);
+      return;
+    }
+    if (dtype == DType::kF32) {
+      const auto widen = location.entry->dtype == "F16" ? widen_f16 : widen_bf16;
+      widen(stored, static_cast<float*>(copy));
       return;
     }
     const auto round = location.entry->dtype == "F32" ? round_f32 : round_f16;

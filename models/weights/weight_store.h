@@ -40,8 +40,9 @@ class WeightStore {
 
   /// A contiguous view in host memory, aligned to its element. What is stored as F16 or F32 and
   /// wanted as bf16 (or in a GGUF's blocks, or a matrix in F8_E4M3, times its scales) is rounded to
-  /// the nearest, ties to even, into memory of the store's own. Throws LoadError naming the tensor,
-  /// its file, and the expected and actual dtype and shape.
+  /// the nearest, ties to even, into memory of the store's own; what is wanted as f32 and stored as
+  /// F16 or BF16 (or in blocks) is widened there. Throws LoadError naming the tensor, its file, and
+  /// the expected and actual dtype and shape.
   ConstTensorView get(std::string_view name, DType dtype, std::initializer_list<int64_t> shape);
 
   /// The matrix in the blocks of a GGUF, if it is stored so. Throws LoadError as `get` does. Valid

@@ -45,6 +45,9 @@ def test_bad_settings_are_one_line_and_exit_code_two(tmp_path):
                             mentions="cuda")
     assert_refuses_to_start("--backend", "cpu", "--weights", "fp8", "--port", "0", "--grpc-port",
                             "0", mentions="no products of FP8")
+    for flag in ("--weights", "--kv-dtype"):
+        assert_refuses_to_start("--backend", "cpu", flag, "f32", "--port", "0", "--grpc-port", "0",
+                                mentions=f"{flag}: f32 is for --backend reference, not cpu")
     assert_refuses_to_start("--model", str(tmp_path / "none"), mentions="none")
     assert_refuses_to_start("--moba-digest", "max", mentions="moba-digest")
     assert_refuses_to_start("--moba-digest", "bounds", "--moba-schedule", "4096:4",

@@ -144,6 +144,18 @@ TEST_CASE("contracts: the paged ops check pool, batch and shapes") {
   check_refused([&] { attend(mixed, batch.batch(), out); }, "kv.v");
   check_refused([&] { attend(unscaled, batch.batch(), out); }, "kv.k_scales");
   check_refused([&] { attend(overscaled, batch.batch(), out); }, "no scales");
+  if (!backend->has_f32_attention()) {
+    PagedKvView wide = kv;
+    wide.k.dtype = wide.v.dtype = DType::kF32;
+    check_refused([&] { attend(wide, batch.batch(), out); }, "kv.k");
+    ConstTensorView query = batch.query();
+    query.dtype = DType::kF32;
+    check_refused(
+        [&] {
+          backend->full_attention({query, kv, batch.batch(), 0.25f, out});
+        },
+        "query");
+  }
   RaggedBatchView ragged = batch.batch();
   ragged.cu_query_lens.shape[0] -= 1;
   check_refused([&] { attend(kv, ragged, out); }, "cu_query_lens");

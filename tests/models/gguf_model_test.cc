@@ -23,8 +23,9 @@ using Catch::Matchers::Contains;
 
 const MobaConfig kMoba{.block_size = 4, .top_k = 3};
 
-std::vector<float> logits_of(const std::filesystem::path& model, const std::string& backend) {
-  ModelDriver driver(model, backend, kMoba, {});
+std::vector<float> logits_of(const std::filesystem::path& model, const std::string& backend,
+                             WeightFormat weights = WeightFormat::kOriginal) {
+  ModelDriver driver(model, backend, kMoba, {.weights = weights});
   std::vector<int32_t> tokens;
   for (int32_t i = 0; i < 50; ++i) tokens.push_back((i * i * 5 + i * 7) % kTinyVocab);
   return driver.prefill(driver.add_sequence(), tokens, 50, kMoba);
@@ -50,6 +51,19 @@ TEST_CASE("a GGUF file gives the logits of the folder with the same numbers") {
     gguf.write("tiny.gguf", tiny_gguf(type).bytes());
     CHECK(logits_of(gguf.path() / "tiny.gguf", backend) == expected);
     CHECK(logits_of(gguf.path(), backend) == expected);  // the only one of its folder
+  }
+}
+
+TEST_CASE("a GGUF file in f32 gives the logits of the folder in f32") {
+  const TemporaryFolder folder, gguf;
+  folder.write("config.json", tiny_config());
+  folder.write("model.safetensors", safetensors_bytes(tiny_tensors(), "F32"));
+  const auto expected = logits_of(folder.path(), "reference", WeightFormat::kFloat32);
+  CHECK(expected != logits_of(folder.path(), "reference"));
+  for (const GgufType type : {GgufType::kBF16, GgufType::kF32, GgufType::kF16}) {
+    CAPTURE(gguf_type_name(type));
+    gguf.write("tiny.gguf", tiny_gguf(type).bytes());
+    CHECK(logits_of(gguf.path(), "reference", WeightFormat::kFloat32) == expected);
   }
 }
 
@@ -163,7 +177,7 @@ TEST_CASE("stored RoPE factors divide the frequencies") {
   }
 }
 
-TEST_CASE("quantised GGUF tensors become bf16, rows of queries and keys in their halves") {
+TEST_CASE("quantised GGUF tensors become bf16 or f32, queries and keys in their halves") {
   constexpr int64_t kColumns = 64;
   std::string data;  // Q8_0: each row has its number as its scale
   for (int row = 0; row < 32; ++row) {
@@ -185,6 +199,8 @@ TEST_CASE("quantised GGUF tensors become bf16, rows of queries and keys in their
       store.get("model.layers.0.self_attn.v_proj.weight", DType::kBF16, {32, kColumns});
   const ConstTensorView query =
       store.get("model.layers.0.self_attn.q_proj.weight", DType::kBF16, {32, kColumns});
+  const ConstTensorView exact =
+      store.get("model.layers.0.self_attn.q_proj.weight", DType::kF32, {32, kColumns});
   std::vector<float> widened(kColumns);
   for (int64_t row = 0; row < 32; ++row) {
     widen_blocks(BlockFormat::kQ8_0, reinterpret_cast<const std::byte*>(data.data()) + row * 68,
@@ -192,9 +208,11 @@ TEST_CASE("quantised GGUF tensors become bf16, rows of queries and keys in their
     // Four heads of 8: row 2i + j of a head is row i of its half j.
     const int64_t in_halves = row / 8 * 8 + row % 2 * 4 + row % 8 / 2;
     for (int64_t i = 0; i < kColumns; ++i) {
-      const BFloat16 expected = to_bfloat16(widened[static_cast<size_t>(i)]);
+      const float number = widened[static_cast<size_t>(i)];
+      const BFloat16 expected = to_bfloat16(number);
       REQUIRE(value.data_as<BFloat16>()[row * kColumns + i] == expected);
       REQUIRE(query.data_as<BFloat16>()[in_halves * kColumns + i] == expected);
+      REQUIRE(exact.data_as<float>()[in_halves * kColumns + i] == number);
     }
   }
 }

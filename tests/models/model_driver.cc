@@ -13,10 +13,12 @@ namespace {
 
 constexpr BFloat16 kNan{0x7FC0};
 
-TensorView allocate_poisoned(Backend& backend, std::initializer_list<int64_t> shape,
+/// Full of NaN: two of bf16 are one of f32.
+TensorView allocate_poisoned(Backend& backend, DType dtype, std::initializer_list<int64_t> shape,
                              std::vector<std::unique_ptr<DeviceBuffer>>& buffers) {
-  TensorView view = make_view(static_cast<BFloat16*>(nullptr), shape);
-  const std::vector<BFloat16> poison(static_cast<size_t>(view.num_elements()), kNan);
+  TensorView view = make_view(static_cast<void*>(nullptr), dtype, shape);
+  const std::vector<BFloat16> poison(
+      static_cast<size_t>(view.num_elements() * element_bytes(dtype)) / sizeof(BFloat16), kNan);
   buffers.push_back(backend.allocate(poison.size() * sizeof(BFloat16)));
   view.data = buffers.back()->data();
   backend.upload(std::as_bytes(std::span(poison)), view.data);
@@ -59,13 +61,15 @@ ModelDriver::ModelDriver(const std::filesystem::path& model_dir, std::string_vie
   for (int32_t layer = 0; layer < c.num_layers; ++layer) {
     PagedKvView kv;
     kv.digest = moba.digest;
-    kv.k = allocate_poisoned(
-        *backend_, {limits.num_blocks, c.num_kv_heads, block_size_, c.head_dim}, buffers_);
-    kv.v = allocate_poisoned(
-        *backend_, {limits.num_blocks, c.num_kv_heads, block_size_, c.head_dim}, buffers_);
+    kv.k =
+        allocate_poisoned(*backend_, limits.kv_dtype,
+                          {limits.num_blocks, c.num_kv_heads, block_size_, c.head_dim}, buffers_);
+    kv.v =
+        allocate_poisoned(*backend_, limits.kv_dtype,
+                          {limits.num_blocks, c.num_kv_heads, block_size_, c.head_dim}, buffers_);
     kv.centroids = allocate_poisoned(
-        *backend_, {limits.num_blocks, c.num_kv_heads, digest_dim(moba.digest, c.head_dim)},
-        buffers_);
+        *backend_, DType::kBF16,
+        {limits.num_blocks, c.num_kv_heads, digest_dim(moba.digest, c.head_dim)}, buffers_);
     layers_.push_back(kv);
   }
   free_blocks_.resize(static_cast<size_t>(limits.num_blocks));

@@ -26,6 +26,7 @@ class ModelDriver {
     int32_t num_blocks = 128;
     uint32_t shuffle_seed = 1;
     WeightFormat weights = WeightFormat::kOriginal;
+    DType kv_dtype = DType::kBF16;  // or f32, with the reference backend
     bool keep_fp8 = false;
   };
 

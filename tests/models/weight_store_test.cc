@@ -130,6 +130,22 @@ TEST_CASE("every float16 has the value that its bits say, within a bf16 rounding
   }
 }
 
+TEST_CASE("bf16, float16 and float32 become float32 without a rounding") {
+  const std::vector<float> numbers{1.5f, -0.0f, 0x1p-14f, -65280.0f};
+  const auto stored_as = [&](const std::string& dtype, const auto& stored) {
+    const TemporaryFolder folder;
+    write_elements(folder, dtype, stored);
+    WeightStore store(folder.path());
+    const float* values = store.get("t", DType::kF32, {4}).data_as<float>();
+    CHECK(store.rounded_dtypes() == "");
+    return std::vector<float>(values, values + 4);
+  };
+  CHECK(stored_as("BF16", std::vector<uint16_t>{0x3FC0, 0x8000, 0x3880, 0xC77F}) == numbers);
+  CHECK(stored_as("F16", std::vector<uint16_t>{0x3E00, 0x8000, 0x0400, 0xFBF8}) == numbers);
+  const std::vector<float> fine{1 + 0x1p-23f, -0.0f, 0x1p-149f, 3.4e38f};
+  CHECK(stored_as("F32", fine) == fine);
+}
+
 TEST_CASE("a released tensor can be asked for again, the others stay when loading ends") {
   const TemporaryFolder folder;
   folder.write("a.safetensors", kOneTensor);
