@@ -41,16 +41,21 @@ RequestHandle InferenceService::generate(GenerateRequest request,
   return RequestHandle(std::move(generation));
 }
 
-void InferenceService::tokenize(std::string text, bool add_special_tokens,
+void InferenceService::tokenize(TokenizeInput input, bool add_special_tokens,
                                 std::function<void(Result<std::vector<TokenId>>)> done) {
-  boost::asio::post(impl_->text_pool.prompts(),
-                    [this, text = std::move(text), add_special_tokens, done = std::move(done)] {
-                      std::vector<TokenId> ids = tokenizer().encode(text);
-                      if (add_special_tokens && tokenizer().bos()) {
-                        ids.insert(ids.begin(), *tokenizer().bos());
-                      }
-                      done(std::move(ids));
-                    });
+  boost::asio::post(impl_->text_pool.prompts(), [this, input = std::move(input), add_special_tokens,
+                                                 done = std::move(done)] {
+    std::vector<TokenId> ids;
+    if (const auto* chat = std::get_if<GenerateRequest::ChatInput>(&input)) {
+      const auto prompt = impl_->context.chat_template.render(chat->messages, chat->options);
+      if (!prompt.ok()) return done(prompt.status());
+      ids = impl_->prompt_encoder.encode(prompt.value());
+    } else {
+      ids = tokenizer().encode(std::get<std::string>(input));
+    }
+    if (add_special_tokens && tokenizer().bos()) ids.insert(ids.begin(), *tokenizer().bos());
+    done(std::move(ids));
+  });
 }
 
 void InferenceService::detokenize(std::vector<int64_t> tokens,

@@ -73,7 +73,7 @@ class InferenceService {
                                        std::shared_ptr<GenerateStream> stream);
 
   /// On the text pool; `done` is called there exactly once.
-  void tokenize(std::string text, bool add_special_tokens,
+  void tokenize(TokenizeInput input, bool add_special_tokens,
                 std::function<void(Result<std::vector<TokenId>>)> done);
   void detokenize(std::vector<int64_t> tokens, std::function<void(Result<std::string>)> done);
 

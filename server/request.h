@@ -63,6 +63,9 @@ struct GenerateRequest {
   std::optional<double> timeout_seconds;  // X-Request-Timeout or the RPC's deadline
 };
 
+/// What /tokenize is asked to make tokens of: a text, or a conversation as the model would see it.
+using TokenizeInput = std::variant<std::string, GenerateRequest::ChatInput>;
+
 /// The request is tokenised and waits or runs: status line and headers may go out now.
 struct AdmittedEvent {
   std::vector<int32_t> prompt_tokens;  // per prompt

@@ -233,10 +233,18 @@ Result<TokenizeRequest> parse_tokenize_request(std::string_view body, const Json
   const RequestFields fields(object.value(), "", status);
   TokenizeRequest request;
   request.model = fields.text("model").value_or("");
-  request.add_special_tokens = fields.boolean("add_special_tokens").value_or(true);
-  std::optional<std::string> prompt = fields.text("prompt");
-  if (!prompt) fields.fail("prompt", "is required and must be a string");
-  request.prompt = std::move(prompt).value_or("");
+  // A chat template writes the special tokens that it wants.
+  const bool is_chat = fields.find("messages") != nullptr;
+  request.add_special_tokens = fields.boolean("add_special_tokens").value_or(!is_chat);
+  if (is_chat && fields.find("prompt") != nullptr) {
+    fields.fail("prompt", "must be absent where messages are given");
+  } else if (is_chat) {
+    request.input = read_chat_input(fields, body, status);
+  } else {
+    std::optional<std::string> prompt = fields.text("prompt");
+    if (!prompt) fields.fail("prompt", "is required and must be a string");
+    request.input = std::move(prompt).value_or("");
+  }
   if (!status.ok()) return status;
   return request;
 }

@@ -22,7 +22,7 @@ Result<OpenAiRequest> parse_completion_request(std::string_view body, const Json
 
 struct TokenizeRequest {
   std::string model;
-  std::string prompt;
+  TokenizeInput input;
   bool add_special_tokens = true;
 };
 struct DetokenizeRequest {

@@ -91,7 +91,7 @@ RunningAnswer tokenize(RouteContext& context, HttpRequest http, Channel channel)
   const Status known = context.service.check_model(parsed->model);
   if (!known.ok()) return answer_now(channel, error_answer(known));
   context.service.tokenize(
-      std::move(parsed->prompt), parsed->add_special_tokens,
+      std::move(parsed->input), parsed->add_special_tokens,
       [channel, max_model_len = context.service.config().max_model_len](auto tokens) {
         channel->respond(tokens.ok() ? json_answer(format_tokens(tokens.value(), max_model_len))
                                      : error_answer(tokens.status()));

@@ -147,6 +147,17 @@ def test_special_token_text_stays_text(client, server):
     assert round_trip.json()["count"] > 1
 
 
+def test_tokenize_shows_the_tokens_of_a_conversation(client, server):
+    def tokens(**request):
+        return server.post("/tokenize", json={"messages": MESSAGES, **request}).json()["tokens"]
+    answer = client.completions.create(model=MODEL, prompt=tokens(), temperature=0, max_tokens=32)
+    chat = ask(client)
+    assert answer.choices[0].text.strip() == chat.choices[0].message.content.strip()
+    assert answer.usage.prompt_tokens == chat.usage.prompt_tokens
+    shorter = tokens(add_generation_prompt=False)
+    assert shorter == tokens()[:len(shorter)] and len(shorter) < len(tokens())
+
+
 @pytest.mark.parametrize("mode", ["moba", "full", "auto"])
 def test_attention_is_chosen_per_request(client, make_text, mode):
     messages = [{"role": "system", "content": make_text(1500) + "\n" + FACT}, MESSAGES[1]]

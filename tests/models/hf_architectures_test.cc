@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -52,10 +53,11 @@ struct ArchitectureCase {
 };
 
 /// A tensor's numbers as the script makes them: the top bytes of splitmix64, from the FNV-1a hash
-/// of its name on.
-std::vector<BFloat16> hashed_numbers(const std::string& name, size_t count) {
+/// of salt and name on.
+std::vector<BFloat16> hashed_numbers(const std::string& salt, const std::string& name,
+                                     size_t count) {
   uint64_t state = 0xCBF29CE484222325u;
-  for (const char c : name) state = (state ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
+  for (const char c : salt + name) state = (state ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
   const float step = name.ends_with("bias") ? 128 : 512;
   std::vector<BFloat16> values;
   for (size_t i = 0; i < count; ++i) {
@@ -70,9 +72,13 @@ std::vector<BFloat16> hashed_numbers(const std::string& name, size_t count) {
   return values;
 }
 
+/// The committed file, or that of QUIRE_HF_ARCHITECTURES.
 std::vector<ArchitectureCase> load_cases() {
-  std::ifstream file(std::string(QUIRE_SOURCE_DIR) + "/tests/models/hf_architectures.json");
+  const char* const other = std::getenv("QUIRE_HF_ARCHITECTURES");
+  std::ifstream file(other != nullptr ? std::string(other)
+                                      : QUIRE_SOURCE_DIR "/tests/models/hf_architectures.json");
   const nlohmann::json root = nlohmann::json::parse(file);
+  const std::string salt = root.value("salt", "");
   std::vector<ArchitectureCase> cases;
   for (const auto& entry : root.at("cases")) {
     ArchitectureCase one;
@@ -82,7 +88,7 @@ std::vector<ArchitectureCase> load_cases() {
       NamedTensor tensor{name, shape, {}};
       size_t count = 1;
       for (const int64_t extent : tensor.shape) count *= static_cast<size_t>(extent);
-      tensor.values = hashed_numbers(name, count);
+      tensor.values = hashed_numbers(salt, name, count);
       one.tensors.push_back(std::move(tensor));
     }
     entry.at("deviation").get_to(one.deviation);

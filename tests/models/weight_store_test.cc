@@ -53,7 +53,7 @@ TEST_CASE("a missing tensor and a wrong shape or dtype are named with file and e
   CHECK_THAT(get_error(folder, "t", DType::kBF16, {3, 2}),
              Contains("model.safetensors: tensor 't': expected BF16 [3, 2], actual BF16 [2, 3]"));
   CHECK_THAT(get_error(folder, "t", DType::kBF16, {6}), Contains("expected BF16 [6]"));
-  CHECK_THAT(get_error(folder, "t", DType::kF32, {2, 3}), Contains("expected F32 [2, 3]"));
+  CHECK_THAT(get_error(folder, "t", DType::kI32, {2, 3}), Contains("expected I32 [2, 3]"));
 
   for (const std::string dtype : {"F8_E4M3", "I8", "U8"}) {
     folder.write(

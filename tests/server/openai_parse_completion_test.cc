@@ -94,10 +94,10 @@ TEST_CASE("chat fields mean nothing to a completion") {
   CHECK_FALSE(parsed->request.max_tokens);
 }
 
-TEST_CASE("tokenize takes a prompt and its two options") {
+TEST_CASE("tokenize takes a prompt or a conversation, and its options") {
   auto plain = parse_tokenize_request(R"({"prompt":"a\u00e9"})", {});
   REQUIRE(plain.ok());
-  CHECK(plain->prompt == "a\xc3\xa9");
+  CHECK(std::get<std::string>(plain->input) == "a\xc3\xa9");
   CHECK(plain->add_special_tokens);
   CHECK(plain->model.empty());
   auto full =
@@ -105,7 +105,16 @@ TEST_CASE("tokenize takes a prompt and its two options") {
   REQUIRE(full.ok());
   CHECK(full->model == "m");
   CHECK_FALSE(full->add_special_tokens);
+  auto talk = parse_tokenize_request(
+      R"({"messages":[{"role":"user","content":"a"}],"add_generation_prompt":false})", {});
+  REQUIRE(talk.ok());
+  const auto& chat = std::get<GenerateRequest::ChatInput>(talk->input);
+  CHECK(chat.messages.at(0).content == "a");
+  CHECK_FALSE(chat.options.add_generation_prompt);
+  CHECK_FALSE(talk->add_special_tokens);
   const std::vector<BadBody> bad = {
+      {R"({"messages":[],"prompt":"a"})", "prompt", "absent"},
+      {R"({"messages":5})", "messages", "list"},
       {"{}", "prompt", "required"},
       {R"({"prompt":null})", "prompt", "required"},
       {R"({"prompt":["a"]})", "prompt", "string"},
