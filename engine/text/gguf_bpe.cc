@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/text/gguf_pre_tokenizers.h"
 #include "engine/text/sentencepiece_types.h"
 #include "engine/text/utf8.h"
 
@@ -20,73 +21,12 @@ constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
 constexpr std::string_view kTypes = "tokenizer.ggml.token_type";
 constexpr std::string_view kMerges = "tokenizer.ggml.merges";
 
-/// What tokenizer.ggml.pre stands for.
-struct PreTokenization {
-  std::string_view name;
-  std::vector<Json> steps;      // before the bytes
-  bool has_gpt2_words = false;  // the bytes are cut by GPT-2's pattern
-  bool is_composed = false;     // text is normalised to NFC
-  bool ignores_merges = false;  // a piece that is a token stays whole
-  bool has_bos = false;         // unless tokenizer.ggml.add_bos_token says otherwise
-};
-
-Json split(std::string_view pattern) {
-  return {{"type", "Split"},
-          {"pattern", {{"Regex", pattern}}},
-          {"behavior", "Isolated"},
-          {"invert", false}};
-}
-
-/// The pattern of GPT-4's relatives, with as many digits in a piece.
-Json split_like_gpt4(std::string_view digits) {
-  return split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)" + std::string(digits) +
-               R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
-}
-
-PreTokenization llama_bpe() {
-  return {.name = "llama-bpe",
-          .steps = {split_like_gpt4(R"(\p{N}{1,3})")},
-          .ignores_merges = true,
-          .has_bos = true};
-}
-/// What llama-bpe was called before.
-PreTokenization llama3() {
-  PreTokenization same = llama_bpe();
-  same.name = "llama3";
-  return same;
-}
-PreTokenization llama_v3() {
-  PreTokenization same = llama_bpe();
-  same.name = "llama-v3";
-  return same;
-}
-PreTokenization qwen2() {
-  return {.name = "qwen2", .steps = {split_like_gpt4(R"(\p{N})")}, .is_composed = true};
-}
-/// Qwen2's pieces; text stays as it is.
-PreTokenization deepseek_r1_qwen() {
-  return {.name = "deepseek-r1-qwen", .steps = {split_like_gpt4(R"(\p{N})")}};
-}
-PreTokenization gpt2() { return {.name = "gpt-2", .steps = {}, .has_gpt2_words = true}; }
-PreTokenization smollm() {
-  return {.name = "smollm",
-          .steps = {{{"type", "Digits"}, {"individual_digits", true}}},
-          .has_gpt2_words = true};
-}
-PreTokenization by_default() {
-  return {.name = "default",
-          .steps = {split(R"([\p{P}\$\+<=>\^~\|]+)"),
-                    split(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+)"
-                          R"(|\s+(?!\S))"),
-                    split(R"(\p{N}+)"), split("[0-9][0-9][0-9]")}};
-}
-
 class JsonWriter {
  public:
   explicit JsonWriter(const GgufMetadata& metadata) : metadata_(metadata) {}
 
   std::string write() {
-    const PreTokenization pre = find_pre_tokenization();
+    const GgufPreTokenization& pre = find_pre_tokenization();
     json_ = {{"normalizer", pre.is_composed ? Json{{"type", "NFC"}} : Json()},
              {"decoder", byte_level(true)}};
     std::vector<Json> steps = pre.steps;
@@ -109,18 +49,18 @@ class JsonWriter {
             {"use_regex", has_gpt2_words}};
   }
 
-  PreTokenization find_pre_tokenization() const {
+  const GgufPreTokenization& find_pre_tokenization() const {
     constexpr std::string_view kPre = "tokenizer.ggml.pre";
-    const std::string_view name = metadata_.optional_text(kPre).value_or("default");
+    const std::string_view wanted = metadata_.optional_text(kPre).value_or("default");
     std::string known;
-    for (PreTokenization (*make)() :
-         {llama_bpe, llama3, llama_v3, qwen2, deepseek_r1_qwen, gpt2, smollm, by_default}) {
-      PreTokenization pre = make();
-      if (pre.name == name) return pre;
-      known += (known.empty() ? "" : ", ") + std::string(pre.name);
+    for (const GgufPreTokenization& pre : gguf_pre_tokenizations()) {
+      for (const std::string_view name : pre.names) {
+        if (name == wanted) return pre;
+        known += (known.empty() ? "" : ", ") + std::string(name);
+      }
     }
-    metadata_.fail(
-        kPre, "unknown pre-tokenizer '" + std::string(name.substr(0, 100)) + "'; known: " + known);
+    metadata_.fail(kPre, "unknown pre-tokenizer '" + std::string(wanted.substr(0, 100)) +
+                             "'; known: " + known);
   }
 
   void read_tokens() {
