@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstdint>
 
+#include "models/config_defaults.h"
 #include "models/gguf_config.h"
 #include "models/model_registry.h"
 #include "models/model_variants.h"
@@ -43,7 +44,6 @@ constexpr IntRange kIntermediateSize{1, 1 << 20};
 constexpr IntRange kNumLayers{1, 1024};
 constexpr IntRange kNumHeads{1, 1024};
 constexpr IntRange kHeadDim{2, 1024};
-constexpr int32_t kQwen3HeadDim = 128;  // unless it is said
 constexpr IntRange kMaxPositions{1, 1 << 30};
 constexpr IntRange kBlockSize{1, 1 << 16};
 constexpr IntRange kTopK{1, 1 << 16};
@@ -107,21 +107,33 @@ MobaConfig parse_moba(const Json& section, std::string_view source_name, int32_t
   return moba;
 }
 
-void parse_dimensions(const JsonFields& fields, ModelConfig& config) {
-  config.vocab_size = fields.integer("vocab_size", kVocabSize);
-  config.hidden_size = fields.integer("hidden_size", kHiddenSize);
-  config.intermediate_size = fields.integer("intermediate_size", kIntermediateSize);
-  config.num_layers = fields.integer("num_hidden_layers", kNumLayers);
-  config.num_heads = fields.integer("num_attention_heads", kNumHeads);
-  config.num_kv_heads =
-      fields.optional_integer("num_key_value_heads", kNumHeads).value_or(config.num_heads);
+/// Only a key that stands must have a value.
+int32_t integer_or(const JsonFields& fields, std::string_view key, int32_t otherwise,
+                   IntRange range) {
+  return fields.stands(key) ? fields.integer(key, range) : otherwise;
+}
+
+void parse_dimensions(const JsonFields& fields, const ConfigDefaults& defaults,
+                      ModelConfig& config) {
+  config.vocab_size = integer_or(fields, "vocab_size", defaults.vocab_size, kVocabSize);
+  config.hidden_size = integer_or(fields, "hidden_size", defaults.hidden_size, kHiddenSize);
+  config.intermediate_size =
+      integer_or(fields, "intermediate_size", defaults.intermediate_size, kIntermediateSize);
+  config.num_layers = integer_or(fields, "num_hidden_layers", defaults.num_layers, kNumLayers);
+  config.num_heads = integer_or(fields, "num_attention_heads", defaults.num_heads, kNumHeads);
+  config.max_position_embeddings = integer_or(fields, "max_position_embeddings",
+                                              defaults.max_position_embeddings, kMaxPositions);
+  // Null is as many as query heads, whatever an absent key is.
+  const bool has_default = defaults.num_kv_heads > 0 && !fields.stands("num_key_value_heads");
+  config.num_kv_heads = fields.optional_integer("num_key_value_heads", kNumHeads)
+                            .value_or(has_default ? defaults.num_kv_heads : config.num_heads);
   if (config.num_heads % config.num_kv_heads != 0) {
     fields.fail("num_key_value_heads", std::to_string(config.num_kv_heads) +
                                            " does not divide num_attention_heads " +
                                            std::to_string(config.num_heads));
   }
   auto head_dim = fields.optional_integer("head_dim", kHeadDim);
-  if (!head_dim && config.architecture == "Qwen3ForCausalLM") head_dim = kQwen3HeadDim;
+  if (!head_dim && defaults.head_dim > 0) head_dim = defaults.head_dim;
   if (!head_dim && config.hidden_size % config.num_heads != 0) {
     fields.fail("head_dim", "absent, and num_attention_heads " + std::to_string(config.num_heads) +
                                 " does not divide hidden_size " +
@@ -137,7 +149,12 @@ void parse_dimensions(const JsonFields& fields, ModelConfig& config) {
 
 std::string parse_architecture(const JsonFields& fields, std::string_view source_name) {
   const Json* names = fields.find("architectures");
-  if (names == nullptr) fields.fail("architectures", "missing");
+  if (names == nullptr) {
+    const std::string type = fields.optional_string("model_type").value_or("");
+    const std::string_view name = architecture_of_model_type(type);
+    if (name.empty()) fields.fail("architectures", "missing");
+    return std::string(name);
+  }
   if (!names->is_array() || names->size() != 1 || !names->front().is_string()) {
     fields.fail("architectures", "expected a list of one name, got " + describe_json(*names));
   }
@@ -150,6 +167,40 @@ void add_ids(const std::vector<int32_t>& ids, std::vector<int32_t>& to) {
   for (const int32_t id : ids) {
     if (std::find(to.begin(), to.end(), id) == to.end()) to.push_back(id);
   }
+}
+
+/// What transformers stops at where neither the folder's config.json nor a generation_config.json
+/// says anything. An id that the model does not have is never drawn.
+void add_default_end(const JsonFields& fields, ModelConfig& config) {
+  const int32_t id = config_defaults(config.architecture).eos_token_id;
+  if (!fields.stands("eos_token_id") && id >= 0 && id < config.vocab_size) {
+    config.eos_token_ids = {id};
+  }
+}
+
+ModelConfig parse_fields(const JsonFields& fields, std::string_view source_name) {
+  ModelConfig config;
+  // First, because the keys of another architecture say nothing about this one's.
+  config.architecture = parse_architecture(fields, source_name);
+  const ConfigDefaults& defaults = config_defaults(config.architecture);
+  parse_dimensions(fields, defaults, config);
+  refuse_foreign_mathematics(fields, config);
+  config.fp8 = parse_fp8_scheme(fields, source_name);
+  config.rms_norm_eps =
+      static_cast<float>(fields.stands("rms_norm_eps") ? fields.number("rms_norm_eps", {1e-12, 0.1})
+                                                       : defaults.rms_norm_eps);
+  config.rope = parse_rope(fields, source_name, config);
+  parse_variant(fields, config);
+  config.tie_word_embeddings =
+      fields.optional_boolean("tie_word_embeddings").value_or(defaults.tie_word_embeddings);
+  const IntRange token_id{0, config.vocab_size - 1};
+  config.bos_token_id = fields.optional_integer("bos_token_id", token_id);
+  add_ids(fields.integers("eos_token_id", token_id), config.eos_token_ids);
+  if (const Json* section = fields.find("moba")) {
+    config.moba = parse_moba(*section, source_name, config.num_layers);
+  }
+  check_moba_config(config);
+  return config;
 }
 
 }  // namespace
@@ -172,28 +223,7 @@ int32_t ModelConfig::window_of(int32_t layer) const {
 
 ModelConfig parse_model_config(std::string_view json_text, std::string_view source_name) {
   const Json root = parse_json(json_text, source_name, kMaxConfigDepth);
-  const JsonFields fields(root, source_name);
-  ModelConfig config;
-  // First, because the keys of another architecture say nothing about this one's.
-  config.architecture = parse_architecture(fields, source_name);
-  parse_dimensions(fields, config);
-  refuse_foreign_mathematics(fields, config);
-  config.fp8 = parse_fp8_scheme(fields, source_name);
-  config.rms_norm_eps = static_cast<float>(fields.number("rms_norm_eps", {1e-12, 0.1}));
-  config.max_position_embeddings = fields.integer("max_position_embeddings", kMaxPositions);
-  config.rope = parse_rope(fields, source_name, config);
-  parse_variant(fields, config);
-  const bool is_tied_by_default = config.architecture == "SmolLM3ForCausalLM";
-  config.tie_word_embeddings =
-      fields.optional_boolean("tie_word_embeddings").value_or(is_tied_by_default);
-  const IntRange token_id{0, config.vocab_size - 1};
-  config.bos_token_id = fields.optional_integer("bos_token_id", token_id);
-  add_ids(fields.integers("eos_token_id", token_id), config.eos_token_ids);
-  if (const Json* section = fields.find("moba")) {
-    config.moba = parse_moba(*section, source_name, config.num_layers);
-  }
-  check_moba_config(config);
-  return config;
+  return parse_fields(JsonFields(root, source_name), source_name);
 }
 
 ModelConfig load_model_config(const std::filesystem::path& model) {
@@ -203,11 +233,15 @@ ModelConfig load_model_config(const std::filesystem::path& model) {
     throw LoadError(model.string() + ": no such model folder");
   }
   const auto config_path = model / "config.json";
-  ModelConfig config =
-      parse_model_config(read_text_file(config_path, kMaxConfigBytes), config_path.string());
+  const Json config_root = parse_json(read_text_file(config_path, kMaxConfigBytes),
+                                      config_path.string(), kMaxConfigDepth);
+  const JsonFields fields(config_root, config_path.string());
+  ModelConfig config = parse_fields(fields, config_path.string());
 
   const auto generation_path = model / "generation_config.json";
-  if (std::filesystem::exists(generation_path, error)) {
+  if (!std::filesystem::exists(generation_path, error)) {
+    add_default_end(fields, config);
+  } else {
     const std::string source = generation_path.string();
     const Json root =
         parse_json(read_text_file(generation_path, kMaxConfigBytes), source, kMaxConfigDepth);

@@ -75,12 +75,14 @@ struct ModelConfig {
   int32_t window_of(int32_t layer) const;
 };
 
-/// Reads a Hugging Face config.json. Throws LoadError, naming the key, for a missing or absurd
-/// value and for any field that would change the mathematics and is not supported.
+/// Reads a Hugging Face config.json. An absent key has the value that transformers gives it
+/// (config_defaults.h). Throws LoadError, naming the key, for an absurd value and for any field
+/// that would change the mathematics and is not supported.
 ModelConfig parse_model_config(std::string_view json_text, std::string_view source_name);
 
 /// config.json of a folder; the end-of-sequence ids of generation_config.json, where there is one,
-/// are added to its own. Of a GGUF file (models/weights/find_gguf.h) what its metadata says.
+/// are added to its own. Where neither says any, there is the one of transformers, unless there is
+/// a generation_config.json. Of a GGUF file (models/weights/find_gguf.h) what its metadata says.
 ModelConfig load_model_config(const std::filesystem::path& model);
 
 /// A schedule as text: "FROM:GROUP" or "FROM:GROUP:TOP_K", several with commas between them, like

@@ -65,12 +65,13 @@ const Variant& variant_of(const ModelConfig& config) {
 struct FixedField {
   std::string_view key;
   Json only;
+  Json synonym = nullptr;  // another name of the same
 };
 
 const std::vector<FixedField>& fixed_fields() {
   static const std::vector<FixedField> fields = {
-      {"hidden_act", "silu"},
-      {"hidden_activation", "silu"},
+      {"hidden_act", "silu", "swish"},
+      {"hidden_activation", "silu", "swish"},
       {"qkv_bias", false},
       {"use_qk_norm", false},
       {"qk_norm", false},
@@ -204,7 +205,10 @@ void parse_variant(const JsonFields& fields, ModelConfig& config) {
 
 void refuse_foreign_mathematics(const JsonFields& fields, const ModelConfig& config) {
   const Variant& variant = variant_of(config);
-  for (const FixedField& fixed : fixed_fields()) refuse_unless(fields, fixed.key, fixed.only);
+  for (const FixedField& fixed : fixed_fields()) {
+    const Json* value = fields.find(fixed.key);
+    if (value == nullptr || *value != fixed.synonym) refuse_unless(fields, fixed.key, fixed.only);
+  }
   if (!variant.reads_attention_bias) refuse_unless(fields, "attention_bias", false);
   if (!variant.reads_mlp_bias) refuse_unless(fields, "mlp_bias", false);
   if (!variant.has_unrotated_layers) refuse_unless(fields, "no_rope_layers", nullptr);

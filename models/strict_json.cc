@@ -118,6 +118,7 @@ bool JsonFields::stands(std::string_view key) const { return object_.contains(ke
 const Json& JsonFields::require(std::string_view key) const {
   const Json* value = find(key);
   if (value == nullptr) {
+    if (stands(key)) fail(key, "must not be null");
     throw LoadError(source_name_ + ": missing key '" + path_ + std::string(key) + "'");
   }
   return *value;
