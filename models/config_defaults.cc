@@ -1,9 +1,6 @@
 #include "models/config_defaults.h"
 
-#include <algorithm>
 #include <array>
-
-#include "kernels/check.h"
 
 namespace quire {
 namespace {
@@ -72,19 +69,11 @@ constexpr std::array kDefaults = {
 
 }  // namespace
 
-const ConfigDefaults& config_defaults(std::string_view architecture) {
-  const auto* found = std::find_if(
-      kDefaults.begin(), kDefaults.end(),
-      [&](const ConfigDefaults& defaults) { return defaults.architecture == architecture; });
-  QUIRE_CHECK(found != kDefaults.end()) << architecture;
-  return *found;
-}
-
-std::string_view architecture_of_model_type(std::string_view model_type) {
+const ConfigDefaults* find_config_defaults(std::string_view name) {
   for (const ConfigDefaults& defaults : kDefaults) {
-    if (defaults.model_type == model_type) return defaults.architecture;
+    if (defaults.architecture == name || defaults.model_type == name) return &defaults;
   }
-  return {};
+  return nullptr;
 }
 
 }  // namespace quire

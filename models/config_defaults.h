@@ -23,10 +23,7 @@ struct ConfigDefaults {
   int32_t eos_token_id = -1;  // -1: none
 };
 
-/// REQUIRES: an architecture that find_architecture knows.
-const ConfigDefaults& config_defaults(std::string_view architecture);
-
-/// The architecture of a model_type; empty if there is none.
-std::string_view architecture_of_model_type(std::string_view model_type);
+/// Those of an architecture, or of a model_type; null if there are none.
+const ConfigDefaults* find_config_defaults(std::string_view name);
 
 }  // namespace quire

@@ -150,10 +150,9 @@ void parse_dimensions(const JsonFields& fields, const ConfigDefaults& defaults,
 std::string parse_architecture(const JsonFields& fields, std::string_view source_name) {
   const Json* names = fields.find("architectures");
   if (names == nullptr) {
-    const std::string type = fields.optional_string("model_type").value_or("");
-    const std::string_view name = architecture_of_model_type(type);
-    if (name.empty()) fields.fail("architectures", "missing");
-    return std::string(name);
+    const auto* defaults = find_config_defaults(fields.optional_string("model_type").value_or(""));
+    if (defaults == nullptr) fields.fail("architectures", "missing");
+    return std::string(defaults->architecture);
   }
   if (!names->is_array() || names->size() != 1 || !names->front().is_string()) {
     fields.fail("architectures", "expected a list of one name, got " + describe_json(*names));
@@ -172,7 +171,7 @@ void add_ids(const std::vector<int32_t>& ids, std::vector<int32_t>& to) {
 /// What transformers stops at where neither the folder's config.json nor a generation_config.json
 /// says anything. An id that the model does not have is never drawn.
 void add_default_end(const JsonFields& fields, ModelConfig& config) {
-  const int32_t id = config_defaults(config.architecture).eos_token_id;
+  const int32_t id = find_config_defaults(config.architecture)->eos_token_id;
   if (!fields.stands("eos_token_id") && id >= 0 && id < config.vocab_size) {
     config.eos_token_ids = {id};
   }
@@ -182,7 +181,7 @@ ModelConfig parse_fields(const JsonFields& fields, std::string_view source_name)
   ModelConfig config;
   // First, because the keys of another architecture say nothing about this one's.
   config.architecture = parse_architecture(fields, source_name);
-  const ConfigDefaults& defaults = config_defaults(config.architecture);
+  const ConfigDefaults& defaults = *find_config_defaults(config.architecture);
   parse_dimensions(fields, defaults, config);
   refuse_foreign_mathematics(fields, config);
   config.fp8 = parse_fp8_scheme(fields, source_name);

@@ -99,12 +99,12 @@ class Server {
         sampling_(config_.generation_config == "auto" ? load_sampling_defaults(config_.model)
                                                       : SamplingDefaults{}),
         plan_(make_serving_plan(config_, model_config_, memory_before_loading(), sampling_)),
+        tokenizer_(load_tokenizer(config_.model, config_.threads)),  // tells sooner what is amiss
+        chat_template_(load_chat_template(config_.model)),
         model_(load_model(config_.model, *backend_, &plan_.moba, weight_format(config_),
                           {.max_model_len = plan_.engine.max_model_len,
                            .keep_fp8 = config_.weights == "fp8",
                            .log = [](const std::string& line) { spdlog::info("{}", line); }})),
-        tokenizer_(load_tokenizer(config_.model, config_.threads)),
-        chat_template_(load_chat_template(config_.model)),
         kv_storage_(*backend_, fit_to_device().kv),
         runner_(*backend_, *model_, kv_storage_, step_limits()),
         engine_(plan_.engine, runner_, clock_, metrics_),
@@ -193,9 +193,9 @@ class Server {
   ModelConfig model_config_;
   SamplingDefaults sampling_;
   ServingPlan plan_;
-  std::unique_ptr<Model> model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ChatTemplate> chat_template_;
+  std::unique_ptr<Model> model_;
   KvStorage kv_storage_;
   ModelRunner runner_;
   Engine engine_;

@@ -36,9 +36,10 @@ std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& file
   const GgufFile gguf(file);
   auto tokenizer = make_tokenizer(gguf.metadata(), file, num_threads);
   const GgufTensor* embedding = gguf.find("token_embd.weight");
-  const int64_t num_rows =
-      embedding == nullptr || embedding->shape.empty() ? INT64_MAX : embedding->shape.front();
-  if (tokenizer->vocab_size() > num_rows) {
+  const int64_t num_rows = embedding == nullptr || embedding->shape.empty()
+                               ? tokenizer->vocab_size()
+                               : embedding->shape.front();
+  if (tokenizer->vocab_size() > num_rows || tokenizer->vocab_size() < num_rows / 2) {
     gguf.metadata().fail("tokenizer.ggml.tokens", std::to_string(tokenizer->vocab_size()) +
                                                       " tokens, but the model has " +
                                                       std::to_string(num_rows));

@@ -54,8 +54,9 @@ class Tokenizer {
 /// The tokenizer of a Hugging Face folder, as transformers opens it: tokenizer.json, changed as
 /// tokenizer_config.json says (tokenizer_config.h); tokenizer.model where there is no other, or
 /// where tokenizer.json was made from it and needs SentencePiece's own normaliser or its Unigram
-/// model. `num_threads` bounds one encode call of a SentencePiece model. Throws LoadError; also if
-/// text can become a token that config.json's vocab_size does not reach.
+/// model. `num_threads` bounds one encode call of a SentencePiece model. Throws LoadError; also for
+/// what must be another model's: text can become a token that config.json's vocab_size does not
+/// reach, there are tokens for less than half of it, or none of the end tokens is one.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir, int num_threads);
 
 }  // namespace quire

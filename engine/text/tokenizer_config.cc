@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/text/bpe/tokenizer_json.h"
+#include "models/config_defaults.h"
 #include "models/strict_json.h"
 
 namespace quire {
@@ -58,6 +59,23 @@ void read_added(const JsonFields& fields, TokenizerConfig& config) {
   }
   std::sort(config.added.begin(), config.added.end(),
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+}
+
+void read_model(const JsonFields& fields, TokenizerConfig& config) {
+  config.model_type = fields.optional_string("model_type").value_or("");
+  config.vocab_size = fields.optional_integer("vocab_size", {1, INT32_MAX});
+  const Json* names = fields.find("architectures");
+  const bool is_named = names != nullptr && names->is_array() && !names->empty();
+  const auto* defaults =
+      find_config_defaults(is_named ? content_of(names->front()) : config.model_type);
+  if (!config.vocab_size && defaults != nullptr) config.vocab_size = defaults->vocab_size;
+}
+
+void read_end_ids(const JsonFields& fields, const std::string& source_name,
+                  TokenizerConfig& config) {
+  const std::vector<TokenId> ids = fields.integers("eos_token_id", {0, INT32_MAX});
+  if (!ids.empty()) config.end_source_name = source_name;
+  config.end_ids.insert(config.end_ids.end(), ids.begin(), ids.end());
 }
 
 /// The id that a token without one gets behind all others.
@@ -144,11 +162,12 @@ TokenizerConfig parse_tokenizer_config(std::string_view text, const std::string&
 TokenizerConfig read_tokenizer_config(const std::filesystem::path& model_dir) {
   const std::filesystem::path file = model_dir / "tokenizer_config.json";
   TokenizerConfig config = parse_tokenizer_config(read_optional(file), file.string());
-  const std::filesystem::path model_file = model_dir / "config.json";
-  const Json model = parse_json(read_optional(model_file), model_file.string(), kMaxJsonDepth);
-  const JsonFields fields(model, model_file.string());
-  config.model_type = fields.optional_string("model_type").value_or("");
-  config.vocab_size = fields.optional_integer("vocab_size", {1, INT32_MAX});
+  for (const char* name : {"config.json", "generation_config.json"}) {
+    const std::filesystem::path source = model_dir / name;
+    const Json json = parse_json(read_optional(source), source.string(), kMaxJsonDepth);
+    read_end_ids(JsonFields(json, source.string()), source.string(), config);
+    if (source.filename() == "config.json") read_model(JsonFields(json, source.string()), config);
+  }
   return config;
 }
 

@@ -24,15 +24,19 @@ struct TokenizerConfig {
   std::vector<std::string> special = {};  // content of bos_token, eos_token and the like
 
   // of config.json
-  std::string model_type = {};  // empty: none is named
-  std::optional<int32_t> vocab_size = {};
+  std::string model_type = {};             // empty: none is named
+  std::optional<int32_t> vocab_size = {};  // transformers' default where the key is absent
+
+  // of config.json and generation_config.json
+  std::vector<TokenId> end_ids = {};  // eos_token_id
+  std::string end_source_name = {};   // the last file that names one
 };
 
 /// Throws LoadError, beginning with `source_name`, for what is malformed and for what changes ids
 /// in a way that is not supported.
 TokenizerConfig parse_tokenizer_config(std::string_view json, const std::string& source_name);
 
-/// Both files of a folder. One that is absent says nothing. Throws LoadError.
+/// The files of a folder. One that is absent says nothing. Throws LoadError.
 TokenizerConfig read_tokenizer_config(const std::filesystem::path& model_dir);
 
 /// What transformers makes of a tokenizer.json beside such a config:

@@ -114,8 +114,17 @@ TEST_CASE("a GGUF's SentencePiece tokenizer gives the ids of tokenizer.model") {
   CHECK(from_gguf->special_token("<|user|>") == expected.special_token("<|user|>"));
 }
 
-TEST_CASE("a GGUF with more tokens than rows of the embedding is refused") {
+TEST_CASE("a GGUF with more tokens than rows of the embedding, or less than half, is refused") {
   const std::string row(4, '\0');
+  const auto with_rows = [&](int64_t num_rows) {
+    std::string rows;
+    for (int64_t i = 0; i < num_rows; ++i) rows += row;
+    return error_of(as_gguf(bundled_lists())
+                        .add_tensor("token_embd.weight", GgufType::kF32, {num_rows, 1}, rows));
+  };
+  CHECK(with_rows(8193).empty());
+  CHECK_THAT(with_rows(8194),
+             Contains("'tokenizer.ggml.tokens': 4096 tokens, but the model has 8194"));
   CHECK_THAT(
       error_of(as_gguf(bundled_lists())
                    .add_tensor("token_embd.weight", GgufType::kF32, {3, 1}, row + row + row)),

@@ -46,6 +46,7 @@ class Folder {
     std::filesystem::copy_file(std::filesystem::path(QUIRE_BUNDLED_MODEL) / file, path_ / file);
   }
 
+  const std::filesystem::path& path() const { return path_; }
   std::unique_ptr<Tokenizer> load() const { return load_tokenizer(path_, 1); }
   /// The message with which the folder is refused; empty if it is not.
   std::string refusal() const {
@@ -70,7 +71,7 @@ TEST_CASE("Folders with a tokenizer.json give the ids that transformers gives") 
   for (const Json& entry : golden.at("cases")) {
     const Folder folder;
     folder.write("tokenizer.json", tokenizer_json(entry.at("tokenizer")));
-    folder.write("config.json", {{"model_type", entry.at("model_type")}});
+    folder.write("config.json", {{"model_type", entry.at("model_type")}, {"vocab_size", 600}});
     if (!entry.at("tokenizer_config").is_null()) {
       folder.write("tokenizer_config.json", entry.at("tokenizer_config"));
     }
@@ -166,6 +167,48 @@ TEST_CASE("A folder whose tokenizer is not the model's is refused in one line") 
   padded["added_tokens"].back()["special"] = false;
   folder.write("tokenizer.json", padded);
   CHECK_THAT(folder.refusal(), Contains("has token 502 \"<pad>\""));
+}
+
+TEST_CASE("A folder whose tokenizer has tokens for less than half of the model is refused") {
+  const Folder folder;
+  folder.write("tokenizer.json", tokenizer_json("qwen2"));  // 502 tokens
+  const auto refused = [&](const Json& config) {
+    folder.write("config.json", config);
+    return folder.refusal();
+  };
+  CHECK(refused({{"vocab_size", 1005}}).empty());
+  CHECK_THAT(refused({{"vocab_size", 1006}}),
+             Contains("tokenizer.json: expected the tokenizer of a model whose vocab_size is 1006, "
+                      "got one of 502 tokens"));
+  // Where the key is absent, the model has as many as transformers gives it.
+  CHECK_THAT(refused({{"model_type", "llama"}}), Contains("vocab_size is 32000, got one of 502"));
+  CHECK_THAT(refused({{"architectures", {"Qwen3ForCausalLM"}}}), Contains("is 151936, got one of"));
+  CHECK(refused(Json::object()).empty());
+  std::filesystem::remove(folder.path() / "tokenizer.json");
+  folder.copy_from_bundled("tokenizer.model");
+  CHECK_THAT(refused({{"vocab_size", 32000}}),
+             Contains("tokenizer.model: expected the tokenizer of a model") && Contains("of 4096"));
+}
+
+TEST_CASE("A folder none of whose end tokens is one of the tokenizer's is refused") {
+  const Folder folder;
+  folder.write("tokenizer.json", tokenizer_json("qwen2"));
+  const auto refused = [&](const Json& config, const Json& generation_config) {
+    folder.write("config.json", config);
+    folder.write("generation_config.json", generation_config);
+    return folder.refusal();
+  };
+  const Json padded = {{"vocab_size", 600}, {"eos_token_id", 550}};
+  CHECK_THAT(refused(padded, Json::object()),
+             Contains("/config.json: 'eos_token_id': expected a token of ") &&
+                 Contains("/tokenizer.json, which has 502, got 550"));
+  CHECK_THAT(refused({{"vocab_size", 600}}, {{"eos_token_id", {502, 599}}}),
+             Contains("/generation_config.json: 'eos_token_id': expected") && Contains("got 502"));
+  CHECK(refused(padded, {{"eos_token_id", {599, 501}}}).empty());
+  CHECK(refused({{"vocab_size", 600}, {"eos_token_id", nullptr}}, Json::object()).empty());
+  // Tokens that only transformers' slow tokenizers read.
+  folder.write("added_tokens.json", {{"<|im_end|>", 550}});
+  CHECK(refused(padded, Json::object()).empty());
 }
 
 TEST_CASE("tokenizer_config.json is refused where it would change ids in other ways") {

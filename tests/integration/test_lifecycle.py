@@ -135,6 +135,18 @@ def test_lying_weights(tmp_path, lie):
     assert_refuses_to_start("--model", str(weights.parent), "--port", "0", mentions=told)
 
 
+def test_tokenizer_of_another_model(tmp_path):
+    folder = copy_model(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 32000}))
+    # Before the weights, whose embedding has other rows than config.json says, too.
+    assert_refuses_to_start("--model", str(folder), "--port", "0", mentions="got one of 4096 tokens")
+    (folder / "config.json").write_text(
+        json.dumps({**config, "vocab_size": 5000, "eos_token_id": 4999}))
+    assert_refuses_to_start("--model", str(folder), "--port", "0",
+                            mentions="config.json: 'eos_token_id': expected a token of")
+
+
 def test_health_routes_and_banner(server):
     assert server.get("/livez").status_code == 200
     assert server.get("/readyz").status_code == 200
