@@ -21,6 +21,7 @@ TensorView LlamaWeights::upload(const std::string& name, std::initializer_list<i
   const TensorView view = upload(host);
   store_->release(host);
   num_bytes_ += static_cast<int64_t>(buffers_.back()->size_bytes());
+  report_read(name);
   return view;
 }
 
@@ -38,6 +39,7 @@ TensorView LlamaWeights::upload_joined(std::initializer_list<Vector> parts) {
   const TensorView view =
       upload(make_view(static_cast<const void*>(joined.data()), dtype_, {width}));
   num_bytes_ += static_cast<int64_t>(buffers_.back()->size_bytes());
+  for (const Vector& part : parts) report_read(part.name);
   return view;
 }
 
@@ -56,7 +58,15 @@ std::unique_ptr<PackedWeight> LlamaWeights::pack(std::initializer_list<Matrix> m
     }
   }
   num_bytes_ += packed->value_bytes();
+  for (const Matrix& matrix : matrices) report_read(matrix.name);
   return packed;
+}
+
+/// A tied embedding is read twice, and counts once.
+void LlamaWeights::report_read(const std::string& name) {
+  if (!progress_ || !read_names_.insert(name).second) return;
+  read_bytes_ += store_->stored_bytes(name);
+  progress_(read_bytes_, store_->stored_bytes());
 }
 
 /// Null unless all of the matrices are stored in blocks, and the backend multiplies those.
@@ -110,6 +120,7 @@ LlamaWeights::LlamaWeights(const ModelConfig& config, std::unique_ptr<WeightStor
       format_(format),
       dtype_(format == WeightFormat::kFloat32 ? DType::kF32 : DType::kBF16),
       keep_fp8_(options.keep_fp8),
+      progress_(options.progress),
       backend_(backend) {
   if (format_ == WeightFormat::kFloat32 && !backend_.has_f32_attention()) {
     throw LoadError("backend " + std::string(backend_.name()) +
@@ -145,6 +156,8 @@ LlamaWeights::LlamaWeights(const ModelConfig& config, std::unique_ptr<WeightStor
     log("weights: stored as " + stored +
         ", rounded to bf16 (to nearest, ties to even): they lose precision");
   }
+  if (progress_) progress_(store_->stored_bytes(), store_->stored_bytes());
+  progress_ = nullptr;
   store_->finish_loading();
 }
 

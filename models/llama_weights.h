@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <set>
@@ -70,6 +71,7 @@ class LlamaWeights {
   TensorView upload(const std::string& name, std::initializer_list<int64_t> shape);
   TensorView upload_joined(std::initializer_list<Vector> parts);
   std::unique_ptr<PackedWeight> pack(std::initializer_list<Matrix> matrices);
+  void report_read(const std::string& name);
   std::unique_ptr<PackedWeight> pack_blocks(std::initializer_list<Matrix> matrices);
   std::unique_ptr<PackedWeight> pack_fp8(std::initializer_list<Matrix> matrices);
 
@@ -78,6 +80,9 @@ class LlamaWeights {
   WeightFormat format_;
   DType dtype_;  // of what is read: bf16, or f32 with format kFloat32
   bool keep_fp8_;
+  std::function<void(int64_t, int64_t)> progress_;  // only while this is built
+  int64_t read_bytes_ = 0;
+  std::set<std::string> read_names_;  // whose bytes are counted
   Backend& backend_;
   int64_t num_bytes_ = 0;
   std::set<std::string> kept_types_;     // of matrices that are multiplied as they are stored

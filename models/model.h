@@ -67,6 +67,8 @@ struct LoadOptions {
   /// Takes a line whenever there is something to tell a person who waits: how far a long load has
   /// come, and what it does to the weights.
   std::function<void(const std::string& line)> log = {};
+  /// Hears after every few tensors how many of the files' bytes have been read; in the end, all.
+  std::function<void(int64_t read_bytes, int64_t all_bytes)> progress = {};
 };
 
 /// Loads config.json and *.safetensors from a Hugging Face folder, or a GGUF file. `moba` overrides

@@ -7,7 +7,9 @@
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "engine/engine.h"
 #include "engine/kv_cache/kv_storage.h"
@@ -27,6 +29,7 @@
 #include "server/http/http_server.h"
 #include "server/inference_service.h"
 #include "server/machine_memory.h"
+#include "server/progress_bar.h"
 #include "server/server_config.h"
 #include "server/serving_plan.h"
 
@@ -101,10 +104,7 @@ class Server {
         plan_(make_serving_plan(config_, model_config_, memory_before_loading(), sampling_)),
         tokenizer_(load_tokenizer(config_.model, config_.threads)),  // tells sooner what is amiss
         chat_template_(load_chat_template(config_.model)),
-        model_(load_model(config_.model, *backend_, &plan_.moba, weight_format(config_),
-                          {.max_model_len = plan_.engine.max_model_len,
-                           .keep_fp8 = config_.weights == "fp8",
-                           .log = [](const std::string& line) { spdlog::info("{}", line); }})),
+        model_(load_weights()),
         kv_storage_(*backend_, fit_to_device().kv),
         runner_(*backend_, *model_, kv_storage_, step_limits()),
         engine_(plan_.engine, runner_, clock_, metrics_),
@@ -150,6 +150,25 @@ class Server {
   }
 
  private:
+  /// With a bar, if a person looks on.
+  std::unique_ptr<Model> load_weights() {
+    LoadOptions options{.max_model_len = plan_.engine.max_model_len,
+                        .keep_fp8 = config_.weights == "fp8",
+                        .log = [](const std::string& line) { spdlog::info("{}", line); }};
+    std::optional<ProgressBar> bar;
+    if (const size_t width = terminal_width(); width > 0) {
+      bar.emplace(clock_, width, [](std::string_view text) {
+        std::fwrite(text.data(), 1, text.size(), stderr);
+        std::fflush(stderr);
+      });
+      options.progress = [&bar](int64_t read, int64_t all) { bar->update(read, all); };
+      options.log = [&bar, log = options.log](const std::string& line) {
+        bar->print_above([&] { log(line); });
+      };
+    }
+    return load_model(config_.model, *backend_, &plan_.moba, weight_format(config_), options);
+  }
+
   /// Of the machine or, before the weights are there, of the GPU.
   PoolMemory memory_before_loading() const {
     const DeviceMemory memory = backend_->device_memory();

@@ -146,6 +146,10 @@ int64_t GgufWeights::stored_bytes() const {
   return num_bytes;
 }
 
+int64_t GgufWeights::stored_bytes(std::string_view name) const {
+  return static_cast<int64_t>(find(name).tensor->data.size());
+}
+
 GgufWeights::Found GgufWeights::find(std::string_view name) const {
   Found found{gguf_name(name), nullptr};
   if (!found.name.empty()) found.tensor = file().find(found.name);

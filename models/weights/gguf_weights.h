@@ -46,6 +46,7 @@ class GgufWeights {
   void finish_loading();
   /// Of all tensors as they are stored.
   int64_t stored_bytes() const;
+  int64_t stored_bytes(std::string_view name) const;
   /// The stored types of numbers that `get` has changed when it rounded them to bf16.
   const std::set<std::string, std::less<>>& rounded_types() const { return rounded_types_; }
 

@@ -147,6 +147,11 @@ int64_t WeightStore::stored_bytes() const {
   return num_bytes;
 }
 
+int64_t WeightStore::stored_bytes(std::string_view name) const {
+  if (gguf_) return gguf_->stored_bytes(name);
+  return static_cast<int64_t>(tensors_.find(name)->second.entry->data.size());
+}
+
 ConstTensorView WeightStore::get(std::string_view name, DType dtype,
                                  std::initializer_list<int64_t> shape) {
   if (gguf_) {

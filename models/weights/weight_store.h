@@ -37,6 +37,8 @@ class WeightStore {
 
   /// Of all tensors as they are stored.
   int64_t stored_bytes() const;
+  /// Of one. REQUIRES: contains(name).
+  int64_t stored_bytes(std::string_view name) const;
 
   /// A contiguous view in host memory, aligned to its element. What is stored as F16 or F32 and
   /// wanted as bf16 (or in a GGUF's blocks, or a matrix in F8_E4M3, times its scales) is rounded to

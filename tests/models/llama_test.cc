@@ -140,6 +140,27 @@ TEST_CASE("a long load says how far it is") {
   CHECK(lines == std::vector<std::string>{"weights: 1 of 2 layers", "weights: 2 of 2 layers"});
 }
 
+TEST_CASE("a load counts the bytes that it has read, every tensor's once, up to all of them") {
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors());
+  const auto backend = make_backend("reference");
+  std::vector<std::pair<int64_t, int64_t>> calls;
+  load_model(folder.path(), *backend, nullptr, WeightFormat::kOriginal,
+             {.progress = [&](int64_t read, int64_t all) { calls.emplace_back(read, all); }});
+  int64_t num_bytes = 0;
+  for (const NamedTensor& tensor : tiny_tensors()) {
+    num_bytes += static_cast<int64_t>(tensor.values.size() * sizeof(BFloat16));
+  }
+  REQUIRE(calls.size() > 10);
+  for (size_t i = 0; i < calls.size(); ++i) {
+    CHECK(calls[i].second == num_bytes);
+    if (i > 0) CHECK(calls[i].first >= calls[i - 1].first);
+  }
+  CHECK(calls.front().first == int64_t{kTinyVocab} * 16 * 2);  // the embedding, tied
+  CHECK(calls[calls.size() - 2].first == num_bytes);
+  CHECK(calls.back().first == num_bytes);
+}
+
 TEST_CASE("a folder that lacks or bends a tensor is refused before anything runs") {
   const auto backend = make_backend("reference");
   const auto error_of = [&backend](const std::vector<NamedTensor>& tensors) {
