@@ -4,7 +4,8 @@
 #include <fstream>
 #include <sstream>
 #include <system_error>
-#include <unordered_set>
+#include <utility>
+#include <vector>
 
 namespace quire {
 namespace {
@@ -18,30 +19,35 @@ std::string shorten(std::string text, size_t max_chars = kMaxQuotedChars) {
   return text;
 }
 
-/// What nlohmann::json's parser does not ask of a document, found before it builds one: limited
-/// nesting and keys that stand once. The parser's own state is on the heap, so hostile nesting
-/// costs memory rather than stack; the limit protects whoever walks the result. (Its callback could
-/// do the same, but makes it look through an object again after each of its members.)
-class StructureGuard final : public nlohmann::json_sax<Json> {
+/// Builds the document, and asks of it what nlohmann::json's own builder does not: limited nesting
+/// and keys that stand once. The parser's own state is on the heap, so hostile nesting costs memory
+/// rather than stack; the limit protects whoever walks the result. (A callback of nlohmann's
+/// builder could do the same, but makes it look through an object again after each of its members.)
+class StrictBuilder final : public nlohmann::json_sax<Json> {
  public:
-  StructureGuard(std::string_view source_name, int max_depth)
+  StrictBuilder(std::string_view source_name, int max_depth)
       : source_name_(source_name), max_depth_(max_depth) {}
 
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(size_t) override { return open(); }
-  bool start_array(size_t) override { return open(); }
+  Json take() { return std::move(root_); }
+
+  bool null() override { return put(nullptr); }
+  bool boolean(bool value) override { return put(value); }
+  bool number_integer(number_integer_t value) override { return put(value); }
+  bool number_unsigned(number_unsigned_t value) override { return put(value); }
+  bool number_float(number_float_t value, const string_t&) override { return put(value); }
+  bool string(string_t& value) override { return put(std::move(value)); }
+  bool binary(binary_t& value) override { return put(std::move(value)); }
+  bool start_object(size_t) override { return open(Json::value_t::object); }
+  bool start_array(size_t) override { return open(Json::value_t::array); }
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
   bool key(string_t& name) override {
-    if (!keys_.back().insert(name).second) {
-      throw LoadError(source_name_ + ": key " + describe_json(name) + " stands twice");
+    auto& members = open_.back()->get_ref<Json::object_t&>();
+    const auto [member, is_new] = members.try_emplace(std::move(name));
+    if (!is_new) {
+      throw LoadError(source_name_ + ": key " + describe_json(member->first) + " stands twice");
     }
+    member_ = &member->second;
     return true;
   }
   bool parse_error(size_t, const std::string&, const Json::exception& error) override {
@@ -49,22 +55,33 @@ class StructureGuard final : public nlohmann::json_sax<Json> {
   }
 
  private:
-  bool open() {
-    if (static_cast<int>(keys_.size()) >= max_depth_) {
+  bool put(Json value) {
+    place(std::move(value));
+    return true;
+  }
+  /// Where the value lies now; a list that holds it does not grow before it is complete.
+  Json* place(Json value) {
+    if (open_.empty()) return &(root_ = std::move(value));
+    if (open_.back()->is_object()) return &(*member_ = std::move(value));
+    return &open_.back()->get_ref<Json::array_t&>().emplace_back(std::move(value));
+  }
+  bool open(Json::value_t type) {
+    if (static_cast<int>(open_.size()) >= max_depth_) {
       throw LoadError(source_name_ + ": JSON nested deeper than " + std::to_string(max_depth_));
     }
-    keys_.emplace_back();
+    open_.push_back(place(Json(type)));
     return true;
   }
   bool close() {
-    keys_.pop_back();
+    open_.pop_back();
     return true;
   }
 
   std::string source_name_;
   int max_depth_;
-  // Of the objects that are open, the innermost last; an array has none.
-  std::vector<std::unordered_set<std::string>> keys_;
+  Json root_;
+  std::vector<Json*> open_;  // objects and lists, the innermost last
+  Json* member_ = nullptr;   // of the innermost object: whose key was read last
 };
 
 }  // namespace
@@ -90,9 +107,9 @@ std::string read_text_file(const std::filesystem::path& path, size_t max_bytes) 
 }
 
 Json parse_json(std::string_view text, std::string_view source_name, int max_depth) {
-  StructureGuard guard(source_name, max_depth);
-  Json::sax_parse(text, &guard);
-  return Json::parse(text);
+  StrictBuilder builder(source_name, max_depth);
+  Json::sax_parse(text, &builder);
+  return builder.take();
 }
 
 std::string describe_json(const Json& value) {
