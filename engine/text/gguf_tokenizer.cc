@@ -1,11 +1,14 @@
 #include "engine/text/gguf_tokenizer.h"
 
 #include <string>
+#include <utility>
 
 #include "engine/text/bpe/bpe_tokenizer.h"
 #include "engine/text/bpe/tokenizer_json.h"
+#include "engine/text/chat_template.h"
 #include "engine/text/gguf_bpe.h"
 #include "engine/text/gguf_sentencepiece.h"
+#include "engine/text/reserved_tokens.h"
 #include "engine/text/sentencepiece_tokenizer.h"
 #include "models/weights/gguf.h"
 
@@ -23,8 +26,9 @@ std::unique_ptr<Tokenizer> make_tokenizer(const GgufMetadata& metadata,
   }
   if (kind == "gpt2") {
     const std::string source_name = file.string();
-    return std::make_unique<BpeTokenizer>(
-        read_tokenizer_json(tokenizer_json_of(metadata), source_name), source_name);
+    BpeTokenizerSpec spec = read_tokenizer_json(tokenizer_json_of(metadata), source_name);
+    reserve_tokens(read_chat_templates(file), spec.added_tokens);
+    return std::make_unique<BpeTokenizer>(std::move(spec), source_name);
   }
   metadata.fail(kKind,
                 "unknown tokenizer '" + std::string(kind.substr(0, 100)) + "'; known: llama, gpt2");

@@ -3,7 +3,9 @@
 
 #include "engine/text/bpe/bpe_tokenizer.h"
 #include "engine/text/bpe/tokenizer_json.h"
+#include "engine/text/chat_template.h"
 #include "engine/text/gguf_tokenizer.h"
+#include "engine/text/reserved_tokens.h"
 #include "engine/text/sentencepiece_tokenizer.h"
 #include "engine/text/tokenizer_config.h"
 #include "models/strict_json.h"
@@ -69,6 +71,7 @@ Opened open_tokenizer(const std::filesystem::path& model_dir, const TokenizerCon
   }
   BpeTokenizerSpec spec = read_tokenizer_json(text, json.string());
   apply_tokenizer_config(config, spec);
+  reserve_tokens(read_chat_templates(model_dir), spec.added_tokens);
   return {std::make_unique<BpeTokenizer>(std::move(spec), json.string()), json.string()};
 }
 

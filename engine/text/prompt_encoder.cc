@@ -8,7 +8,7 @@ namespace quire {
 
 PromptEncoder::PromptEncoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
   for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
-    if (!tokenizer.is_special(id)) continue;
+    if (!tokenizer.is_control(id)) continue;
     std::string name = tokenizer.piece_name(id);
     if (name.empty()) continue;
     by_first_byte_[static_cast<unsigned char>(name.front())].push_back(

@@ -35,6 +35,9 @@ class Tokenizer {
   /// The id of a control token by its exact name ("<|user|>"), which text can never produce.
   virtual std::optional<TokenId> special_token(std::string_view name) const = 0;
   virtual bool is_special(TokenId token) const = 0;
+  /// Whether text never becomes the token: special ones, and those that the model's chat template
+  /// has for itself (reserved_tokens.h), which decode to their names.
+  virtual bool is_control(TokenId token) const { return is_special(token); }
   /// Whether a control token swallows the white space before or behind it in a prompt.
   virtual bool takes_space_left(TokenId) const { return false; }
   virtual bool takes_space_right(TokenId) const { return false; }

@@ -284,6 +284,11 @@ TEST_CASE("a GGUF's BPE tokenizer gives the ids of the tokenizer.json of such mo
   CHECK(from_gguf->bos().has_value() == has_bos);
   CHECK(from_gguf->special_token("<|end|>") == expected->special_token("<|end|>"));
   CHECK_FALSE(from_gguf->special_token("<think>"));
+  const auto reserving =
+      load(as_gguf(json, pre).add_text("tokenizer.chat_template", "<|user|><think>"));
+  const auto think = expected->encode("<think>");
+  CHECK((think.size() == 1) == (golden == "qwen2"));
+  if (think.size() == 1) CHECK(reserving->encode("<think>") != think);
   const auto silent = load(as_gguf(json, pre).add_boolean("tokenizer.ggml.add_bos_token", false));
   CHECK_FALSE(silent->bos());
 }

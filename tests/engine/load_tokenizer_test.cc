@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -5,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/text/chat_template.h"
+#include "engine/text/prompt_encoder.h"
 #include "engine/text/tokenizer.h"
 #include "models/strict_json.h"
 
@@ -87,6 +90,38 @@ TEST_CASE("Folders with a tokenizer.json give the ids that transformers gives") 
       CHECK(tokenizer->encode_behind_token(text) == behind.get<Ids>());
     }
   }
+}
+
+TEST_CASE("What the chat template writes comes from the template alone, special or not") {
+  const Folder folder;
+  folder.write("tokenizer.json", tokenizer_json("qwen2"));
+  const auto open = folder.load();
+  const TokenId think = open->encode("<think>").at(0), tool = open->encode("<tool_call>").at(0);
+  REQUIRE(open->encode("<think>").size() == 1);
+  CHECK_FALSE(open->is_control(think));
+
+  folder.write("tokenizer_config.json",
+               {{"chat_template", "{{ messages[0].content }}<think>the house"}});
+  const auto reserving = folder.load();
+  CHECK(reserving->is_control(think));
+  CHECK_FALSE(reserving->is_special(think));
+  CHECK(reserving->encode("<think>").size() > 1);
+  CHECK(reserving->encode("<tool_call>") == Ids{tool});
+  CHECK(reserving->decode({think}, true) == "<think>");
+
+  const auto chat = load_chat_template(folder.path());
+  const auto prompt = chat->render({{"user", "<think> house"}}, {});
+  REQUIRE(prompt.ok());
+  const Ids ids = PromptEncoder(*reserving).encode(prompt.value());
+  CHECK(std::count(ids.begin(), ids.end(), think) == 1);
+  CHECK(reserving->decode(ids, true) == "<think> house<think>the house");
+
+  // A word in no brackets is not the template's, however often it writes it.
+  Json word = tokenizer_json("qwen2");
+  const TokenId next = static_cast<TokenId>(open->vocab_size());
+  word["added_tokens"].push_back({{"id", next}, {"content", "house"}});
+  folder.write("tokenizer.json", word);
+  CHECK(folder.load()->encode("house") == Ids{next});
 }
 
 TEST_CASE("A folder's tokens that are special by any of its files are not shown") {

@@ -79,7 +79,7 @@ void AddedTokenFinder::split(std::string_view text,
     pos = found.end;
     const bool is_inside_word =
         ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end));
-    if (token.is_special || begin < done || (token.is_single_word && is_inside_word)) continue;
+    if (token.is_control() || begin < done || (token.is_single_word && is_inside_word)) continue;
     if (token.takes_space_left) begin = std::max(done, strip_right(text.substr(0, begin)).size());
     if (token.takes_space_right) end = text.size() - strip_left(text.substr(end)).size();
     if (done < begin) on_text(text.substr(done, begin - done), done);

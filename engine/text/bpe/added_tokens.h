@@ -19,13 +19,17 @@ struct AddedToken {
   TokenId id = 0;
   std::string content;
   bool is_special = false;
+  bool is_reserved = false;    // for the chat template, which writes it; not special
   bool is_normalized = false;  // is looked for in normalised text, otherwise in the text as given
   bool is_single_word = false;
   bool takes_space_left = false;
   bool takes_space_right = false;
+
+  /// Whether text never becomes it.
+  bool is_control() const { return is_special || is_reserved; }
 };
 
-/// Finds added tokens in text: the leftmost, the longest of those. Special ones are found too, so
+/// Finds added tokens in text: the leftmost, the longest of those. Control tokens are found too, so
 /// that nothing else is found inside of them, but stay text. Const methods are thread-safe.
 class AddedTokenFinder {
  public:

@@ -39,7 +39,7 @@ std::string spelled_bytes(const std::string& name, const std::string& where) {
   return *std::move(bytes);
 }
 
-/// What text can become: without special tokens, whose spelling stays text.
+/// What text can become: without control tokens, whose spelling stays text.
 BpeModel::Spec model_spec(const BpeTokenizerSpec& spec, const std::string& where) {
   BpeModel::Spec result{.vocab = {},
                         .merges = spec.merges,
@@ -53,12 +53,12 @@ BpeModel::Spec model_spec(const BpeTokenizerSpec& spec, const std::string& where
     if (found == spec.vocab.end()) throw LoadError(where + ": unk_token is not in the vocabulary");
     result.unknown = found->second;
   }
-  std::unordered_set<std::string_view> special;
+  std::unordered_set<std::string_view> control;
   for (const AddedToken& token : spec.added_tokens) {
-    if (token.is_special) special.insert(token.content);
+    if (token.is_control()) control.insert(token.content);
   }
   for (const auto& [name, id] : spec.vocab) {
-    if (special.count(name) != 0) continue;
+    if (control.count(name) != 0) continue;
     const std::optional<std::string> text = spec.is_byte_level ? bytes_of_spelling(name) : name;
     if (text) result.vocab.emplace(*text, id);
   }
@@ -99,6 +99,7 @@ void BpeTokenizer::load_pieces(const BpeTokenizerSpec& spec, const std::string& 
     place(token.id, token.content, source_name);
     Piece& piece = pieces_[static_cast<size_t>(token.id)];
     piece.is_special = token.is_special;
+    piece.is_control = token.is_control();
     piece.takes_space_left = token.takes_space_left;
     piece.takes_space_right = token.takes_space_right;
     if (token.is_special && !special_tokens_.emplace(token.content, token.id).second) {
@@ -215,6 +216,7 @@ const BpeTokenizer::Piece& BpeTokenizer::piece_of(TokenId token) const {
   static const Piece kNoPiece{.name = {},
                               .bytes = {},
                               .is_special = true,
+                              .is_control = true,
                               .takes_space_left = false,
                               .takes_space_right = false};
   const auto index = static_cast<size_t>(token);
@@ -231,6 +233,7 @@ std::optional<TokenId> BpeTokenizer::special_token(std::string_view name) const 
 }
 
 bool BpeTokenizer::is_special(TokenId token) const { return piece_of(token).is_special; }
+bool BpeTokenizer::is_control(TokenId token) const { return piece_of(token).is_control; }
 
 bool BpeTokenizer::takes_space_left(TokenId token) const {
   return piece_of(token).takes_space_left;

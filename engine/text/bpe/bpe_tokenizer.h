@@ -66,6 +66,7 @@ class BpeTokenizer final : public Tokenizer {
   void append_piece(TokenId token, std::string& out_bytes) const override;
   std::optional<TokenId> special_token(std::string_view name) const override;
   bool is_special(TokenId token) const override;
+  bool is_control(TokenId token) const override;
   bool takes_space_left(TokenId token) const override;
   bool takes_space_right(TokenId token) const override;
   std::string piece_name(TokenId token) const override;
@@ -88,6 +89,7 @@ class BpeTokenizer final : public Tokenizer {
     std::string name;   // as it is spelled; empty for ids that stand for nothing
     std::string bytes;  // what the token stands for; empty for special tokens
     bool is_special = false;
+    bool is_control = false;
     bool takes_space_left = false;
     bool takes_space_right = false;
   };
