@@ -82,6 +82,22 @@ TEST_CASE("tokenizer.json: ids of hard texts are the reference library's, for ev
   }
 }
 
+TEST_CASE(
+    "tokenizer.json: characters that are newer than PCRE2 are cut as the reference library does") {
+  // Written by models/tools/make_newer_characters_golden.py.
+  const Json newer = Json::parse(
+      read_text_file(QUIRE_SOURCE_DIR "/tests/engine/data/newer_characters_golden.json", 1 << 20));
+  for (const Json& entry : newer.at("cases")) {
+    const BpeTokenizer tokenizer = make_tokenizer(family(entry.at("name")));
+    CAPTURE(entry.at("name").get<std::string>());
+    for (size_t i = 0; i < entry.at("ids").size(); ++i) {
+      const std::string text = text_of(newer.at("texts").at(i));
+      CAPTURE(i, text.substr(0, 100));
+      check_ids(tokenizer.encode(text), entry.at("ids").at(i));
+    }
+  }
+}
+
 TEST_CASE("tokenizer.json: byte-level text reads back exactly, token by token and at once") {
   Random random(11);
   for (const char* name : {"llama3", "gpt2", "smollm2", "tekken"}) {

@@ -76,6 +76,12 @@ def test_ids_of_hard_texts(case):
         assert make_bpe_golden.compact(tokenizer.encode(text, add_special_tokens=False).ids) == ids
 
 
+def test_ids_of_newer_characters(tmp_path):
+    data = GOLDEN / "engine" / "data"
+    assert made_again("make_newer_characters_golden.py", tmp_path, data / "bpe_golden.json") == load(
+        data / "newer_characters_golden.json")
+
+
 def test_tokenizers_of_folders(tmp_path):
     data = GOLDEN / "engine" / "data"
     assert made_again("make_folder_golden.py", tmp_path, data / "bpe_golden.json") == load(

@@ -1,5 +1,6 @@
 #include "engine/text/bpe/pre_tokenizer.h"
 
+#include "engine/text/bpe/newer_characters.h"
 #include "engine/text/bpe/text_normalizer.h"
 
 namespace quire {
@@ -83,9 +84,12 @@ void PreTokenizer::run(size_t step_index, std::string_view piece, bool starts_te
   }
   if (!step.pattern) return run(step_index + 1, piece, starts_text, sink);
   Cutter cutter(*this, step_index, starts_text, sink);
+  std::string older;
+  const std::string_view seen =
+      step.pattern->is_literal() ? piece : with_older_characters(piece, older);
   size_t from = 0;
   while (from < piece.size()) {
-    const auto match = step.pattern->find(piece, from);
+    const auto match = step.pattern->find(seen, from);
     const size_t begin = match ? match->begin : piece.size();
     const size_t end = match ? match->end : piece.size();
     cutter.take(piece, from, begin, step.inverts);

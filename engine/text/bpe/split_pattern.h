@@ -28,6 +28,9 @@ class SplitPattern {
   /// Throws LoadError, beginning with `where`.
   SplitPattern(std::string_view pattern, Kind kind, const std::string& where);
 
+  /// Whether it asks for a text, not for kinds of characters.
+  bool is_literal() const { return !literal_.empty(); }
+
   /// The first match in valid UTF-8 `text` that starts at `from` or behind it; never empty. Throws
   /// std::runtime_error if the pattern needs more than kMaxMatchSteps for it.
   std::optional<Match> find(std::string_view text, size_t from) const;
