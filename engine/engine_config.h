@@ -13,6 +13,7 @@ struct EngineConfig {
   int32_t num_layers = 1;                                  // for the attended-blocks accounting
   int32_t vocab_size = 0;          // token ids of requests lie in [0, vocab_size)
   int32_t max_model_len = 0;       // tokens of prompt + completion one sequence may hold
+  int32_t rope_switch_len = 0;     // the model's; 0: it has one rope set
   int32_t num_blocks = 0;          // KV pool
   int32_t max_num_seqs = 64;       // running at once
   int32_t max_step_tokens = 4096;  // token budget of a step; decodes come first in it

@@ -78,6 +78,7 @@ void check_config(const EngineConfig& config) {
   at_least_one(config.vocab_size, "vocab_size");
   at_least_one(config.max_model_len, "max_model_len");
   at_least_one(config.num_blocks, "num_blocks");
+  require(config.rope_switch_len >= 0, "rope_switch_len must not be negative");
   at_least_one(config.max_num_seqs, "max_num_seqs");
   at_least_one(config.max_step_tokens, "max_step_tokens");
   at_least_one(config.max_top_k, "max_top_k");

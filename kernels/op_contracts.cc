@@ -119,9 +119,13 @@ void verify(const HeadNormParams& params) {
 
 void verify(const RopeTableParams& params) {
   const TensorCheck check("rope_table");
-  Extent num_tokens("num_tokens"), num_pairs("num_pairs");
+  Extent num_tokens("num_tokens"), num_sets("num_sets"), num_pairs("num_pairs");
   check.tensor("positions", params.positions, {kI32}, {&num_tokens}, kContiguous);
-  check.tensor("inv_freq", params.inv_freq, {kF64}, {&num_pairs}, kContiguous);
+  check.tensor("inv_freq", params.inv_freq, {kF64}, {&num_sets, &num_pairs}, kContiguous);
+  check.that(num_sets.value() >= 1, "a set of frequencies");
+  if (params.sets.data != nullptr) {
+    check.tensor("sets", params.sets, {kI32}, {&num_tokens}, kContiguous);
+  }
   check.tensor("cos", params.cos, {kF32}, {&num_tokens, &num_pairs});
   check.tensor("sin", params.sin, {kF32}, {&num_tokens, &num_pairs});
 }

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "models/llama_weights.h"
 
@@ -134,23 +135,27 @@ class Llama final : public Model {
     const RopeFrequencies rope =
         rope_frequencies(config_, options.max_model_len > 0 ? options.max_model_len
                                                             : config_.max_position_embeddings);
-    if (config_.rope.type == RopeType::kLongRope && options.log) {
-      options.log(std::string("rope: the ") + (rope.is_long ? "long" : "short") +
-                  " factors of longrope for every sequence; those of up to " +
-                  std::to_string(config_.rope.original_positions) +
-                  " tokens have the short ones where --max-model-len is no more");
-    }
-    inv_freq_buffer_ = backend_.allocate(rope.inv_freq.size() * sizeof(double));
-    backend_.upload(std::as_bytes(std::span(rope.inv_freq)), inv_freq_buffer_->data());
-    inv_freq_ = make_view(static_cast<const double*>(inv_freq_buffer_->data()),
-                          {static_cast<int64_t>(rope.inv_freq.size())});
+    rope_switch_len_ = rope.switch_len;
     attention_factor_ = rope.attention_factor;
+    if (rope.switch_len > 0 && options.log) {
+      options.log("rope: a sequence has the short factors of longrope up to " +
+                  std::to_string(rope.switch_len) +
+                  " tokens, and the long ones beyond; one that grows past it is computed again");
+    }
+    std::vector<double> sets = rope.inv_freq;
+    sets.insert(sets.end(), rope.long_inv_freq.begin(), rope.long_inv_freq.end());
+    inv_freq_buffer_ = backend_.allocate(sets.size() * sizeof(double));
+    backend_.upload(std::as_bytes(std::span(sets)), inv_freq_buffer_->data());
+    const auto num_pairs = static_cast<int64_t>(rope.inv_freq.size());
+    inv_freq_ = make_view(static_cast<const double*>(inv_freq_buffer_->data()),
+                          {static_cast<int64_t>(sets.size()) / num_pairs, num_pairs});
   }
 
   const ModelConfig& config() const override { return config_; }
   int64_t weight_bytes() const override { return weights_.num_bytes(); }
   std::string weight_types() const override { return weights_.types(); }
   size_t workspace_bytes(const StepLimits& limits) const override;
+  int32_t rope_switch_len() const override { return rope_switch_len_; }
   TensorView forward(const ModelInput& input, std::span<const PagedKvView> layers,
                      Workspace& workspace) override;
 
@@ -173,7 +178,8 @@ class Llama final : public Model {
   DType activation_;  // of the rows of products, and of queries, keys and values
   LlamaWeights weights_;
   std::unique_ptr<DeviceBuffer> inv_freq_buffer_;
-  ConstTensorView inv_freq_;     // [rotary_dim / 2] f64
+  ConstTensorView inv_freq_;     // [num_sets, rotary_dim / 2] f64
+  int32_t rope_switch_len_ = 0;  // tokens; 0: one set
   double attention_factor_ = 1;  // of cos and sin
 };
 
@@ -198,6 +204,7 @@ TensorView Llama::forward(const ModelInput& input, std::span<const PagedKvView> 
       {.table = weights_.embedding(), .tokens = input.tokens, .out = stream.residual});
   backend_.rope_table({.positions = input.positions,
                        .inv_freq = inv_freq_,
+                       .sets = input.rope_sets,
                        .scale = attention_factor_,
                        .cos = stream.cos,
                        .sin = stream.sin});
@@ -219,6 +226,8 @@ void Llama::check_input(const ModelInput& input, std::span<const PagedKvView> la
               input.slots.shape[0] == num_tokens)
       << "tokens " << num_tokens << ", positions " << input.positions.shape[0] << ", slots "
       << input.slots.shape[0];
+  QUIRE_CHECK(rope_switch_len_ == 0 || input.rope_sets.data != nullptr)
+      << "no rope sets for a model that has two";
   QUIRE_CHECK(input.num_moba_seqs >= 0 && input.num_moba_seqs <= input.batch.num_seqs())
       << input.num_moba_seqs << " MoBA sequences of " << input.batch.num_seqs();
   QUIRE_CHECK(input.max_selected >= 1) << "max_selected " << input.max_selected;

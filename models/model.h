@@ -20,6 +20,7 @@ namespace quire {
 struct ModelInput {
   ConstTensorView tokens;          // [num_tokens] i32
   ConstTensorView positions;       // [num_tokens] i32
+  ConstTensorView rope_sets;       // [num_tokens] i32, each its sequence's; absent: 0 for all
   ConstTensorView slots;           // [num_tokens] i64, block id * block_size + offset
   RaggedBatchView batch;           // all sequences of the step
   int32_t num_moba_seqs = 0;       // the first so many sequences of `batch` run with MoBA
@@ -49,6 +50,9 @@ class Model {
   /// What its matrices are multiplied as, for the banner: "bf16", "int8", "Q4_K, F16 as bf16".
   virtual std::string weight_types() const = 0;
   virtual size_t workspace_bytes(const StepLimits&) const = 0;
+  /// Tokens up to which a sequence is rotated with rope set 0; all positions of a longer one have
+  /// set 1, so who grows past it must be computed again. 0: there is one set.
+  virtual int32_t rope_switch_len() const { return 0; }
 
   /// Runs one step. `layers` holds one view per layer, all with the same block ids and block_size.
   /// Per layer: append_kv, seal_blocks, moba_gate, moba_attention (or full_attention).
@@ -58,8 +62,8 @@ class Model {
 };
 
 struct LoadOptions {
-  /// The longest sequence that will run, in tokens; 0: max_position_embeddings. It decides what
-  /// frequencies some kinds of RoPE scaling have (rope_frequencies).
+  /// The longest sequence that will run, in tokens; 0: max_position_embeddings. What frequencies
+  /// some kinds of RoPE scaling have follows from it (rope_frequencies).
   int32_t max_model_len = 0;
   /// Matrices that are stored in FP8 stay so, beside their scales. Only on a backend that
   /// keeps_fp8(), with WeightFormat::kOriginal.

@@ -132,6 +132,11 @@ std::vector<double> plain_frequencies(double theta, int32_t dim) {
   return frequencies;
 }
 
+std::vector<double> divided(std::vector<double> frequencies, const std::vector<double>& factors) {
+  for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= factors[i];
+  return frequencies;
+}
+
 /// Slow dimensions turn `factor` times slower, fast ones as ever, those between in proportion.
 void blend_yarn(const RopeConfig& rope, std::vector<double>& frequencies) {
   const auto dim_of_turns = [&rope](double turns) {
@@ -218,15 +223,20 @@ RopeFrequencies rope_frequencies(const ModelConfig& config, int32_t max_model_le
   }
   if (rope.type == RopeType::kYarn) blend_yarn(rope, frequencies);
   if (rope.type == RopeType::kLlama3) blend_llama3(rope, frequencies);
-  const bool is_long = rope.type == RopeType::kLongRope && max_model_len > rope.original_positions;
-  if (rope.type == RopeType::kLongRope) {
-    const std::vector<double>& factors = is_long ? rope.long_factor : rope.short_factor;
-    for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= factors[i];
-  }
   for (size_t i = 0; i < rope.divisors.size(); ++i) {
     frequencies[i] /= static_cast<double>(rope.divisors[i]);
   }
-  return {std::move(frequencies), rope.attention_factor, is_long};
+  RopeFrequencies result;
+  result.attention_factor = rope.attention_factor;
+  if (rope.type == RopeType::kLongRope) {
+    if (max_model_len > rope.original_positions) {
+      result.switch_len = rope.original_positions;
+      result.long_inv_freq = divided(frequencies, rope.long_factor);
+    }
+    frequencies = divided(frequencies, rope.short_factor);
+  }
+  result.inv_freq = std::move(frequencies);
+  return result;
 }
 
 }  // namespace quire

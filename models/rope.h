@@ -31,8 +31,15 @@ struct RopeConfig {
 
 struct RopeFrequencies {
   std::vector<double> inv_freq;  // [rotary_dim / 2] radians per position
-  double attention_factor = 1;   // multiplies cos and sin
-  bool is_long = false;          // longrope's long factors
+  std::vector<double>
+      long_inv_freq;            // of sequences of more than switch_len tokens; empty: the same
+  int32_t switch_len = 0;       // tokens; 0: one set for all
+  double attention_factor = 1;  // multiplies cos and sin, of both sets
+
+  /// The set of a sequence of so many tokens.
+  const std::vector<double>& of(int32_t num_tokens) const {
+    return switch_len > 0 && num_tokens > switch_len ? long_inv_freq : inv_freq;
+  }
 };
 
 /// The rope fields of a config.json: `rope_parameters`, or the older `rope_scaling` and
@@ -43,10 +50,12 @@ RopeConfig parse_rope(const JsonFields& fields, std::string_view source_name,
                       const ModelConfig& config);
 
 /// The formulas of transformers' ROPE_INIT_FUNCTIONS, in f64. Two of them depend on the length of
-/// the sequence. A cached key is rotated once and for all, so here the longest sequence of the
-/// server, max_model_len tokens, decides for every sequence:
-///   dynamic   theta grows if max_model_len > max_position_embeddings; up to there nothing changes
-///   longrope  long_factor if max_model_len > original_positions, else short_factor
+/// the sequence:
+///   longrope  short_factor up to original_positions tokens, long_factor for all positions of a
+///             longer sequence; who grows past the limit is computed again from its first token.
+///             There are two sets only if max_model_len, the longest sequence's, is beyond it.
+///   dynamic   theta grows with every token beyond max_position_embeddings, and a cached key is
+///             rotated once and for all; so max_model_len decides for every sequence.
 RopeFrequencies rope_frequencies(const ModelConfig& config, int32_t max_model_len);
 
 }  // namespace quire

@@ -218,6 +218,7 @@ ServingPlan make_serving_plan(const ServerConfig& config, const ModelConfig& mod
   engine.vocab_size = model.vocab_size;
   engine.max_model_len =
       choose_model_len(config, model, num_blocks * int64_t{plan.moba.block_size});
+  engine.rope_switch_len = rope_frequencies(model, engine.max_model_len).switch_len;
   engine.num_blocks = plan.kv.num_blocks;
   engine.max_num_seqs = config.max_num_seqs;
   engine.max_step_tokens = config.max_step_tokens;

@@ -14,8 +14,8 @@ namespace {
 /// Everything beside tokens that the K and V of a prompt depend on.
 std::string root_of(const Sequence& sequence) {
   const bool is_moba = sequence.prefill_attention.mode == AttentionMode::kMoba;
-  return (is_moba ? "moba " + std::to_string(sequence.prefill_attention.top_k) : "full") + ' ' +
-         sequence.request.cache_salt;
+  return (is_moba ? "moba " + std::to_string(sequence.prefill_attention.top_k) : "full") +
+         " rope " + std::to_string(sequence.rope_set) + ' ' + sequence.request.cache_salt;
 }
 
 uint64_t root_hash(const std::string& root) {

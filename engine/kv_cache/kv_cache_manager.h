@@ -25,11 +25,11 @@ struct CachedPrefix {
 /// centroid) -> published (findable by its prefix hash, may be shared) -> cached (published,
 /// unreferenced, evictable) -> free.
 ///
-/// What K and V of a block depend on is its tokens, all tokens before them, and the attention that
-/// computed them: hidden states behind the first layer differ between full and sparse attention and
-/// between two top-k. So the root of a chain names the cache salt and the prefill's attention, and
-/// blocks with completion tokens are shared, in either direction, only where decode attends as
-/// prefill does.
+/// What K and V of a block depend on is its tokens, all tokens before them, the rope set that keys
+/// were rotated with, and the attention that computed them: hidden states behind the first layer
+/// differ between full and sparse attention and between two top-k. So the root of a chain names the
+/// cache salt, the rope set and the prefill's attention, and blocks with completion tokens are
+/// shared, in either direction, only where decode attends as prefill does.
 class KvCacheManager {
  public:
   KvCacheManager(int32_t num_blocks, int32_t block_size, bool enable_prefix_cache,

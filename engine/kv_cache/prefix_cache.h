@@ -22,7 +22,7 @@ uint64_t hash_block(uint64_t parent_hash, std::span<const TokenId> tokens);
 
 /// Finds sealed blocks by what they hold. Entries form a tree: a block's key is the hash of its
 /// tokens chained to its parent's key, and the first block's parent is a root that names everything
-/// else K and V depend on (cache salt, attention of the prefill).
+/// else K and V depend on (cache salt, rope set, attention of the prefill).
 ///
 /// A hash only finds a candidate; tokens and parent are compared before it counts as a hit. Because
 /// a parent is never evicted before its children, that comparison holds for the whole chain, and no

@@ -64,8 +64,9 @@ void fill_slots(const BlockTable& table, const Chunk& chunk, int32_t block_size,
 
 }  // namespace
 
-InputBuilder::InputBuilder(int32_t block_size, const SelectionSchedule& schedule)
-    : block_size_(block_size), schedule_(schedule) {
+InputBuilder::InputBuilder(int32_t block_size, const SelectionSchedule& schedule,
+                           int32_t num_rope_sets)
+    : block_size_(block_size), schedule_(schedule), num_rope_sets_(num_rope_sets) {
   QUIRE_CHECK(block_size > 0) << "block_size " << block_size;
 }
 
@@ -86,6 +87,8 @@ void InputBuilder::measure(const StepPlan& plan) {
   bool seen_full = false;
   for (const ScheduledSequence& entry : plan.sequences) {
     check_entry(entry, block_size_);
+    QUIRE_CHECK(entry.sequence->rope_set >= 0 && entry.sequence->rope_set < num_rope_sets_)
+        << "rope set " << entry.sequence->rope_set << " of " << num_rope_sets_;
     const Chunk chunk = chunk_of(entry);
     num_tokens += static_cast<size_t>(chunk.num_tokens());
     num_sealing +=
@@ -114,6 +117,7 @@ void InputBuilder::measure(const StepPlan& plan) {
   arrays_.clear();
   tokens_ = arrays_.add<int32_t>(num_tokens);
   positions_ = arrays_.add<int32_t>(num_tokens);
+  rope_sets_ = arrays_.add<int32_t>(num_rope_sets_ > 1 ? num_tokens : 0);
   slots_ = arrays_.add<int64_t>(num_tokens);
   cu_query_lens_ = arrays_.add<int32_t>(num_seqs + 1);
   kv_lens_ = arrays_.add<int32_t>(num_seqs);
@@ -129,6 +133,7 @@ void InputBuilder::measure(const StepPlan& plan) {
 void InputBuilder::fill(const StepPlan& plan) {
   int32_t* tokens = arrays_.host(tokens_).data();
   int32_t* positions = arrays_.host(positions_).data();
+  int32_t* rope_sets = arrays_.host(rope_sets_).data();
   int64_t* slots = arrays_.host(slots_).data();
   int32_t* cu_query_lens = arrays_.host(cu_query_lens_).data();
   int32_t* kv_lens = arrays_.host(kv_lens_).data();
@@ -151,6 +156,7 @@ void InputBuilder::fill(const StepPlan& plan) {
 
     std::copy_n(sequence.tokens.data() + chunk.first_pos, chunk.num_tokens(), tokens + row);
     for (int32_t i = 0; i < chunk.num_tokens(); ++i) positions[row + i] = chunk.first_pos + i;
+    if (num_rope_sets_ > 1) std::fill_n(rope_sets + row, chunk.num_tokens(), sequence.rope_set);
     fill_slots(sequence.block_table, chunk, block_size_, slots + row);
 
     const int32_t num_blocks = chunk.num_blocks(block_size_);
@@ -187,6 +193,7 @@ ModelInput InputBuilder::input(const void* device_base) const {
   ModelInput input;
   input.tokens = vector(tokens_);
   input.positions = vector(positions_);
+  if (num_rope_sets_ > 1) input.rope_sets = vector(rope_sets_);
   input.slots = vector(slots_);
   input.batch.cu_query_lens = vector(cu_query_lens_);
   input.batch.kv_lens = vector(kv_lens_);

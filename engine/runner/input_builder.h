@@ -18,11 +18,13 @@ namespace quire {
 /// one memcpy: a sequence of a million tokens has 16K blocks, and every decode step needs them.
 class InputBuilder {
  public:
-  /// `schedule`: the model's.
-  explicit InputBuilder(int32_t block_size, const SelectionSchedule& schedule = {});
+  /// `schedule` and `num_rope_sets`: the model's. The rows of a model with one set name none.
+  explicit InputBuilder(int32_t block_size, const SelectionSchedule& schedule = {},
+                        int32_t num_rope_sets = 1);
 
   /// Replaces the previous step's arrays. Throws ContractError for a plan that is not one: empty,
-  /// full before MoBA, blocks missing, or sampling before the newest token is computed.
+  /// full before MoBA, blocks missing, a rope set that the model lacks, or sampling before the
+  /// newest token is computed.
   void build(const StepPlan& plan);
 
   /// Everything that must be uploaded, in one piece.
@@ -41,9 +43,11 @@ class InputBuilder {
 
   int32_t block_size_;
   SelectionSchedule schedule_;
+  int32_t num_rope_sets_;
   PackedArrays arrays_;
   PackedArray<int32_t> tokens_;          // [num_tokens]
   PackedArray<int32_t> positions_;       // [num_tokens]
+  PackedArray<int32_t> rope_sets_;       // [num_tokens], none where there is one set
   PackedArray<int64_t> slots_;           // [num_tokens]
   PackedArray<int32_t> cu_query_lens_;   // [num_seqs + 1]
   PackedArray<int32_t> kv_lens_;         // [num_seqs]

@@ -28,7 +28,8 @@ ModelRunner::ModelRunner(Backend& backend, Model& model, const KvStorage& storag
       storage_(storage),
       limits_(limits),
       workspace_(backend.allocate(model.workspace_bytes(limits))),
-      input_builder_(storage.shape().block_size, schedule_of(model.config())),
+      input_builder_(storage.shape().block_size, schedule_of(model.config()),
+                     model.rope_switch_len() > 0 ? 2 : 1),
       sampler_(backend, limits.max_logit_rows, model.config().vocab_size) {
   const ModelConfig& config = model.config();
   const KvStorage::Shape& shape = storage.shape();

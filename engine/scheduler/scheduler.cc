@@ -25,6 +25,7 @@ void Scheduler::add(std::unique_ptr<Sequence> sequence) {
               config_.max_model_len)
       << "a sequence longer than max_model_len";
   resolve_attention(*sequence);
+  sequence->rope_set = rope_set_of(sequence->num_tokens());
   sequence->state = SequenceState::kWaiting;
   const Rank rank = rank_of(*sequence);
   const bool is_new = ranks_.emplace(sequence->id, rank).second;
@@ -77,6 +78,7 @@ std::vector<std::unique_ptr<Sequence>> Scheduler::remove_expired() {
 StepPlan Scheduler::plan_step() {
   StepPlan plan;
   int32_t budget = config_.max_step_tokens;
+  switch_rope_sets(plan);
   plan_decodes(plan, budget);
   admit();
   plan_prefills(plan, budget);
@@ -84,6 +86,18 @@ StepPlan Scheduler::plan_step() {
                         [](const auto& entry) { return entry.attention == AttentionMode::kMoba; });
   update_gauges();
   return plan;
+}
+
+void Scheduler::switch_rope_sets(StepPlan& plan) {
+  for (auto next = running_.begin(); next != running_.end();) {
+    Sequence& sequence = *(next++)->second;
+    const int32_t rope_set = rope_set_of(sequence.num_tokens());
+    if (sequence.rope_set == rope_set) continue;
+    sequence.rope_set = rope_set;
+    sequence.block_hashes.clear();  // their root names the set
+    put_back(sequence);
+    plan.restarted.push_back(sequence.id);
+  }
 }
 
 void Scheduler::plan_decodes(StepPlan& plan, int32_t& budget) {
@@ -107,12 +121,17 @@ void Scheduler::plan_decodes(StepPlan& plan, int32_t& budget) {
 }
 
 void Scheduler::preempt(Sequence& victim, StepPlan& plan) {
-  cache_.release(victim);
-  victim.state = SequenceState::kWaiting;
+  put_back(victim);
   ++victim.usage.num_preemptions;
   metrics_.preemptions.add();
   plan.preempted.push_back(victim.id);
-  waiting_.insert(running_.extract(rank_of(victim)));
+}
+
+/// Into the waiting queue, without blocks.
+void Scheduler::put_back(Sequence& sequence) {
+  cache_.release(sequence);
+  sequence.state = SequenceState::kWaiting;
+  waiting_.insert(running_.extract(rank_of(sequence)));
 }
 
 void Scheduler::admit() {
@@ -154,7 +173,8 @@ bool Scheduler::try_start(Sequence& sequence, const CachedPrefix& cached) {
     return false;
   }
   sequence.state = SequenceState::kRunning;
-  if (sequence.usage.num_preemptions == 0) {
+  const bool is_first_start = sequence.scheduled_at == Clock::TimePoint{};
+  if (is_first_start) {
     sequence.scheduled_at = clock_.now();
     sequence.usage.queue_seconds = seconds_between(sequence.submitted_at, sequence.scheduled_at);
     sequence.usage.prompt_tokens = sequence.num_prompt_tokens;

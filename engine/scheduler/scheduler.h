@@ -50,6 +50,10 @@ struct SequenceUpdate {
 ///     max_step_seconds. Long prompts alone get ten times as long: large steps are cheaper, and who
 ///     comes meanwhile waits for one at most. How a prompt is cut never changes a token.
 ///
+/// Before all that, a sequence whose next token makes it longer than rope_switch_len changes its
+/// rope set: its keys are those of the other set, so it gives its blocks back and is recomputed, as
+/// if it had been preempted. That happens once in its life, for a sequence never gets shorter.
+///
 /// A preempted sequence keeps its rank, so it stands at the front of those of its class that have
 /// not run. It is recomputed; the random stream and the attention of each phase are kept, so its
 /// tokens are the same. A sequence that fits the pool always finishes: the first rank is never
@@ -104,6 +108,11 @@ class Scheduler {
 
   static Rank rank_of(const Sequence& sequence) { return {sequence.request.priority, sequence.id}; }
   void resolve_attention(Sequence& sequence) const;
+  /// Of all positions of a sequence of so many tokens.
+  int32_t rope_set_of(int32_t num_tokens) const {
+    return config_.rope_switch_len > 0 && num_tokens > config_.rope_switch_len ? 1 : 0;
+  }
+  void switch_rope_sets(StepPlan& plan);
   void plan_decodes(StepPlan& plan, int32_t& budget);
   void plan_prefills(StepPlan& plan, int32_t& budget);
   bool is_awaited(const StepPlan& plan, std::span<Sequence* const> prefills) const;
@@ -113,6 +122,7 @@ class Scheduler {
   bool try_start(Sequence& sequence, const CachedPrefix& cached);
   bool is_long(int32_t num_prefill_tokens) const;
   void preempt(Sequence& victim, StepPlan& plan);
+  void put_back(Sequence& sequence);
   ScheduledSequence schedule(Sequence& sequence, int32_t num_tokens) const;
   int32_t max_chunk(const Sequence& sequence) const;
   void account_attention(Sequence& sequence, const ScheduledSequence& entry);

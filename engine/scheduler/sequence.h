@@ -31,6 +31,7 @@ struct Sequence {
 
   std::vector<TokenId> tokens;  // prompt, then completion
   int32_t num_prompt_tokens = 0;
+  int32_t rope_set = 0;                // with which all of its positions are rotated
   int32_t num_computed_tokens = 0;     // tokens whose K and V are in the cache
   int32_t num_published_blocks = 0;    // its first blocks that stand in the prefix cache
   PhaseAttention prefill_attention;    // of prompt tokens

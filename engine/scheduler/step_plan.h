@@ -25,6 +25,7 @@ struct StepPlan {
   std::vector<ScheduledSequence>
       sequences;                      // kMoba entries first, then kFull; decodes first in each
   std::vector<SequenceId> preempted;  // gave their blocks back; will be recomputed
+  std::vector<SequenceId> restarted;  // likewise, but for another rope set, not for want of blocks
   bool empty() const { return sequences.empty(); }
 };
 

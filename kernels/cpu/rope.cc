@@ -10,11 +10,16 @@ namespace quire::cpu {
 
 void rope_table(const RopeTableParams& params) {
   const int32_t* positions = params.positions.data_as<int32_t>();
-  const double* inv_freq = params.inv_freq.data_as<double>();
+  const double* all_sets = params.inv_freq.data_as<double>();
+  const int32_t* sets = params.sets.data == nullptr ? nullptr : params.sets.data_as<int32_t>();
+  const int64_t num_sets = params.inv_freq.shape[0], num_pairs = params.inv_freq.shape[1];
   parallel_for(params.positions.shape[0], 16, [&](int64_t t) {
+    const int32_t set = sets == nullptr ? 0 : sets[t];
+    QUIRE_CHECK(set >= 0 && set < num_sets) << "rope set " << set << " of " << num_sets;
+    const double* inv_freq = all_sets + set * num_pairs;
     auto* cos = reinterpret_cast<float*>(address(params.cos, t));
     auto* sin = reinterpret_cast<float*>(address(params.sin, t));
-    for (int64_t i = 0; i < params.inv_freq.shape[0]; ++i) {
+    for (int64_t i = 0; i < num_pairs; ++i) {
       const double angle = static_cast<double>(positions[t]) * inv_freq[i];
       cos[i] = static_cast<float>(params.scale * std::cos(angle));
       sin[i] = static_cast<float>(params.scale * std::sin(angle));

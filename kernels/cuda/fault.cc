@@ -53,6 +53,8 @@ std::string describe(const Fault& fault) {
       return text + "no fault";
     case FaultKind::kToken:
       return text + "token " + a + " of " + b;
+    case FaultKind::kRopeSet:
+      return text + "rope set " + a + " of " + b;
     case FaultKind::kSlot:
       return text + "slot " + a + " of " + b;
     case FaultKind::kBlock:

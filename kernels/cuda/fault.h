@@ -34,6 +34,7 @@ const char* op_name(OpId op);
 enum class FaultKind : int32_t {
   kNone,
   kToken,           // values: id, vocab_size
+  kRopeSet,         // set, number of sets
   kSlot,            // slot, number of slots
   kBlock,           // block id, number of blocks
   kRows,            // first row, end row, kv_len

@@ -9,10 +9,18 @@ namespace {
 
 constexpr int kThreads = 128;
 
-/// Product, range reduction, sine and cosine in f64, as the contract asks.
-__global__ void rope_table_kernel(const int32_t* positions, const double* inv_freq, double scale,
-                                  Rows<float> cos_out, Rows<float> sin_out, int64_t num_pairs) {
+/// Product, range reduction, sine and cosine in f64, as the contract asks. `sets` may be null.
+__global__ void rope_table_kernel(const int32_t* positions, const double* all_sets,
+                                  const int32_t* sets, double scale, Rows<float> cos_out,
+                                  Rows<float> sin_out, int64_t num_sets, int64_t num_pairs,
+                                  FaultSink faults) {
   const int64_t t = blockIdx.x;
+  const int64_t set = sets == nullptr ? 0 : sets[t];
+  if (set < 0 || set >= num_sets) {
+    if (threadIdx.x == 0) report(faults, FaultKind::kRopeSet, set, num_sets);
+    return;
+  }
+  const double* inv_freq = all_sets + set * num_pairs;
   const double position = positions[t];
   for (int64_t i = threadIdx.x; i < num_pairs; i += kThreads) {
     const double angle = position * inv_freq[i];
@@ -46,8 +54,10 @@ __global__ void rope_kernel(Rows<float> x, Rows<float> cos_in, Rows<float> sin_i
 void rope_table(const RopeTableParams& params, const OpStream& stream) {
   launch(stream, rope_table_kernel, dim3{static_cast<unsigned>(params.positions.shape[0]), 1, 1},
          dim3{kThreads, 1, 1}, 0, static_cast<const int32_t*>(params.positions.data),
-         static_cast<const double*>(params.inv_freq.data), params.scale, rows_of<float>(params.cos),
-         rows_of<float>(params.sin), params.inv_freq.shape[0]);
+         static_cast<const double*>(params.inv_freq.data),
+         static_cast<const int32_t*>(params.sets.data), params.scale, rows_of<float>(params.cos),
+         rows_of<float>(params.sin), params.inv_freq.shape[0], params.inv_freq.shape[1],
+         stream.faults());
 }
 
 void rope(const RopeParams& params, const OpStream& stream) {

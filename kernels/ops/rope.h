@@ -5,12 +5,13 @@
 namespace quire {
 
 /// Rotation angles of a step, computed once and used by every layer:
-///   cos[t, i] = scale * cos(positions[t] * inv_freq[i]), sin likewise.
+///   cos[t, i] = scale * cos(positions[t] * inv_freq[sets[t], i]), sin likewise.
 /// The product and its range reduction are in f64: at position 1M an f32 product is off by up to
-/// 0.05 rad in the fast pairs.
+/// 0.05 rad in the fast pairs. REQUIRES: sets in [0, num_sets).
 struct RopeTableParams {
   ConstTensorView positions;  // [num_tokens] i32
-  ConstTensorView inv_freq;   // [num_pairs] f64
+  ConstTensorView inv_freq;   // [num_sets, num_pairs] f64
+  ConstTensorView sets = {};  // [num_tokens] i32; absent: set 0 for all
   double scale = 1.0;         // attention factor of yarn and longrope; 1 otherwise
   TensorView cos;             // [num_tokens, num_pairs] f32
   TensorView sin;             // [num_tokens, num_pairs] f32

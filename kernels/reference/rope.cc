@@ -8,10 +8,13 @@
 namespace quire::reference {
 
 void rope_table(const RopeTableParams& params) {
+  const int64_t num_sets = params.inv_freq.shape[0];
   for (int64_t t = 0; t < params.positions.shape[0]; ++t) {
     const double position = get<int32_t>(params.positions, t);
-    for (int64_t i = 0; i < params.inv_freq.shape[0]; ++i) {
-      const double angle = position * get<double>(params.inv_freq, i);
+    const int64_t set = params.sets.data == nullptr ? 0 : get<int32_t>(params.sets, t);
+    QUIRE_CHECK(set >= 0 && set < num_sets) << "rope set " << set << " of " << num_sets;
+    for (int64_t i = 0; i < params.inv_freq.shape[1]; ++i) {
+      const double angle = position * get<double>(params.inv_freq, set, i);
       store(params.cos, static_cast<float>(params.scale * std::cos(angle)), t, i);
       store(params.sin, static_cast<float>(params.scale * std::sin(angle)), t, i);
     }

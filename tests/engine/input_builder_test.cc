@@ -136,6 +136,19 @@ TEST_CASE("Sequences with full attention carry no top_k", "[input_builder]") {
   CHECK_THROWS_AS(builder.build(plan_of({full, moba})), ContractError);
 }
 
+TEST_CASE("Every row names its sequence's rope set, if the model has two", "[input_builder]") {
+  const auto long_one = make_sequence(20, 4, {3, 9, 1, 5});
+  long_one->rope_set = 1;
+  const auto short_one = make_sequence(6, 5, {7, 2});
+  const StepPlan plan = plan_of({{short_one.get(), 1, true}, {long_one.get(), 3}});
+  InputBuilder builder(4, {}, /*num_rope_sets=*/2);
+  CHECK(values_of<int32_t>(build(builder, plan).rope_sets) == Ints{0, 1, 1, 1});
+
+  InputBuilder of_one_set(4);
+  CHECK(build(of_one_set, plan_of({{short_one.get(), 1, true}})).rope_sets.data == nullptr);
+  CHECK_THROWS_AS(of_one_set.build(plan), ContractError);
+}
+
 TEST_CASE("A step larger than any before moves nothing out of place", "[input_builder]") {
   InputBuilder builder(2);
   for (const int32_t num_tokens : {2, 4000, 6}) {

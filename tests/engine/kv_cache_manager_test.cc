@@ -110,11 +110,13 @@ TEST_CASE("Tokens that no step has committed are nobody's to share", "[kv_cache_
   CHECK(rig.match(rig.make(ramp(12))) == 4);
 }
 
-TEST_CASE("Salt, attention mode and top-k of the prefill separate what is shared",
+TEST_CASE("Salt, rope set, attention mode and top-k of the prefill separate what is shared",
           "[kv_cache_manager]") {
   Rig rig;
-  const auto with = [&](const char* salt, PhaseAttention attention) -> Sequence& {
+  const auto with = [&](const char* salt, PhaseAttention attention,
+                        int32_t rope_set = 0) -> Sequence& {
     Sequence& sequence = rig.make(ramp(9));
+    sequence.rope_set = rope_set;
     sequence.request.cache_salt = salt;
     sequence.prefill_attention = sequence.decode_attention = attention;
     return sequence;
@@ -127,6 +129,13 @@ TEST_CASE("Salt, attention mode and top-k of the prefill separate what is shared
   CHECK(rig.match(with("", full)) == 0);
   CHECK(rig.match(with("tenant", moba)) == 0);
   CHECK(rig.match(with(" ", moba)) == 0);
+  CHECK(rig.match(with("", moba, 1)) == 0);
+  // No salt looks like another set.
+  rig.compute(with("tenant", moba, 1), 9);
+  for (const char* salt : {"tenant", "1 tenant", "rope 1 tenant"}) {
+    CHECK(rig.match(with(salt, moba)) == 0);
+  }
+  CHECK(rig.match(with("tenant", moba, 1)) == 8);
   CHECK(rig.match(with("", moba)) == 8);
 }
 

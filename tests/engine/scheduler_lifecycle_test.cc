@@ -101,6 +101,90 @@ TEST_CASE("What was preempted at its newest token goes on in the step that takes
   CHECK(rig.step() == Plan{{1, 1}});
 }
 
+TEST_CASE("A sequence that outgrows a rope set is recomputed with the other one, once",
+          "[scheduler]") {
+  EngineConfig config = small_config();
+  config.rope_switch_len = 18;
+  SchedulerRig rig(config);
+  Sequence& sequence = rig.add(1, 16, 8);
+  CHECK(sequence.rope_set == 0);
+  CHECK(rig.step() == Plan{{1, 16}});  // 17 tokens now
+  CHECK(rig.step() == Plan{{1, 1}});   // 18
+  CHECK(rig.step() == Plan{{1, 1}});   // 19, of which 18 are computed
+  CHECK(sequence.rope_set == 0);
+  const std::vector<TokenId> before = sequence.tokens;
+  CHECK(rig.plan() == Plan{{1, 16}});  // as many as a step may have
+  CHECK(rig.current.restarted == std::vector{SequenceId{1}});
+  CHECK(rig.current.preempted.empty());
+  CHECK(sequence.rope_set == 1);
+  CHECK_FALSE(rig.entry(1).samples);
+  rig.finish();
+  CHECK(rig.step() == Plan{{1, 3}});
+  REQUIRE(sequence.num_tokens() == 20);
+  CHECK(std::equal(before.begin(), before.end(), sequence.tokens.begin()));
+  for (int i = 0; i < 4; ++i) {
+    CHECK(rig.plan() == Plan{{1, 1}});
+    CHECK(rig.current.restarted.empty());
+    rig.finish();
+  }
+  const Sequence& done = *rig.done.at(SequenceId{1});
+  CHECK(done.num_completion_tokens() == 8);
+  CHECK(done.usage.num_preemptions == 0);
+  CHECK(rig.metrics.preemptions.value() == 0);
+  CHECK(rig.metrics.prompt_tokens.value() == 16);  // counted once
+}
+
+TEST_CASE("A sequence that ends as long as a rope set reaches is never recomputed", "[scheduler]") {
+  EngineConfig config = small_config();
+  config.rope_switch_len = 18;
+  SchedulerRig rig(config);
+  rig.add(1, 16, 3);  // the 19th token is sampled, and nothing behind it
+  rig.run_until_finished(1);
+  CHECK(rig.metrics.prefill_tokens.value() == 16);
+}
+
+TEST_CASE("Blocks of one rope set are nobody's of the other", "[scheduler]") {
+  EngineConfig config = small_config();
+  config.rope_switch_len = 18;
+  SchedulerRig rig(config);
+  Sequence& grows = rig.add(sequence_of(1, ramp(16), 8));
+  rig.run_until_finished(1);
+  CHECK(grows.rope_set == 1);
+  const std::vector<TokenId> tokens = rig.done.at(SequenceId{1})->tokens;
+  const auto cached_tokens = [&](uint64_t id, size_t num_tokens) {
+    rig.add(sequence_of(
+        id, {tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(num_tokens)}, 1));
+    rig.run_until_finished(id);
+    return rig.done.at(SequenceId{id})->usage.cached_tokens;
+  };
+  CHECK(cached_tokens(2, 18) == 16);  // the blocks from before the switch
+  CHECK(cached_tokens(3, 22) == 20);  // those from behind it
+  // A long prompt leaves nothing to a short one that begins like it.
+  rig.add(sequence_of(4, ramp(30, 9000), 1));
+  rig.run_until_finished(4);
+  rig.add(sequence_of(5, ramp(18, 9000), 1));
+  rig.run_until_finished(5);
+  CHECK(rig.done.at(SequenceId{5})->usage.cached_tokens == 0);
+}
+
+TEST_CASE("Who outgrows a rope set finishes in a full pool, in company", "[scheduler]") {
+  EngineConfig config = small_config();
+  config.num_blocks = 16;  // exactly max_model_len
+  config.rope_switch_len = GENERATE(1, 9, 33, 63);
+  SchedulerRig rig(config);
+  for (uint64_t id = 1; id <= 6; ++id)
+    rig.add(sequence_of(id, ramp(8), 40 + static_cast<int32_t>(2 * id)));
+  for (uint64_t id = 1; id <= 6; ++id) rig.run_until_finished(id);
+  for (uint64_t id = 1; id <= 6; ++id) {
+    const Sequence& sequence = *rig.done.at(SequenceId{id});
+    REQUIRE(sequence.num_completion_tokens() == 40 + static_cast<int32_t>(2 * id));
+    for (int32_t i = 8; i < sequence.num_tokens(); ++i) {
+      CHECK(sequence.tokens[static_cast<size_t>(i)] == 500'000 + i);
+    }
+  }
+  CHECK(rig.cache.num_allocatable() == 16);
+}
+
 TEST_CASE("An equal prompt waits for the blocks that are being computed", "[scheduler]") {
   SchedulerRig rig;
   for (const uint64_t id : {1, 2, 3}) rig.add(sequence_of(id, ramp(42), 2));

@@ -18,9 +18,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     for (const int32_t max_model_len : {1, config.max_position_embeddings, INT32_MAX}) {
       const auto rope = quire::rope_frequencies(config, max_model_len);
-      if (rope.inv_freq.size() != static_cast<size_t>(config.rope.rotary_dim / 2)) std::abort();
+      const auto& inv_freq = rope.of(max_model_len);
+      if (inv_freq.size() != static_cast<size_t>(config.rope.rotary_dim / 2)) std::abort();
       if (!(rope.attention_factor > 0 && rope.attention_factor <= 1e6)) std::abort();
-      for (const double frequency : rope.inv_freq) {
+      for (const double frequency : inv_freq) {
         // A factor of longrope may be as small as 1e-6, and theta overflow with dynamic scaling.
         if (!(frequency >= 0 && frequency <= 1e6)) std::abort();
       }

@@ -90,7 +90,7 @@ TEST_CASE("contracts: rope and rope_table") {
       out(*backend, {3, 2, 4});
   const DeviceTensor<float> cos(*backend, {3, 2}), sin(*backend, {3, 2});
   const DeviceTensor<int32_t> positions(*backend, {0, 1, 2}, {3});
-  const DeviceTensor<double> frequencies(*backend, {1.0, 0.1}, {2});
+  const DeviceTensor<double> frequencies(*backend, {1.0, 0.1}, {1, 2});
   check_refused([&] { backend->rope({x, shorter(cos, 0), sin, out}); }, "rope: cos");
   check_refused([&] { backend->rope({x, shorter(cos, 1), sin, out}); }, "rope: sin");
   check_refused([&] { backend->rope({x, cos, shorter(sin, 0), out}); }, "rope: sin");
@@ -98,19 +98,34 @@ TEST_CASE("contracts: rope and rope_table") {
   check_refused([&] { backend->rope({shorter(x, 2), cos, sin, out}); }, "at most head_dim / 2");
   check_refused(
       [&] {
-        backend->rope_table({positions, frequencies, 1.0, shorter(cos, 0), sin});
+        backend->rope_table({positions, frequencies, {}, 1.0, shorter(cos, 0), sin});
       },
       "rope_table: cos");
   check_refused(
       [&] {
-        backend->rope_table({positions, shorter(frequencies, 0), 1.0, cos, sin});
+        backend->rope_table({positions, shorter(frequencies, 1), {}, 1.0, cos, sin});
       },
       "rope_table: cos");
   check_refused(
       [&] {
-        backend->rope_table({positions, as(DType::kF32, frequencies), 1.0, cos, sin});
+        backend->rope_table({positions, as(DType::kF32, frequencies), {}, 1.0, cos, sin});
       },
       "inv_freq");
+  check_refused(
+      [&] {
+        backend->rope_table({positions, shorter(frequencies, 0), {}, 1.0, cos, sin});
+      },
+      "a set of frequencies");
+  check_refused(
+      [&] {
+        backend->rope_table({positions, frequencies, shorter(positions, 0), 1.0, cos, sin});
+      },
+      "rope_table: sets");
+  check_refused(
+      [&] {
+        backend->rope_table({positions, frequencies, as(DType::kI64, positions), 1.0, cos, sin});
+      },
+      "rope_table: sets");
   check_untouched(out);
   check_untouched(cos);
 }

@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <limits>
 
 #include "tests/support/backends.h"
 #include "tests/support/compare.h"
@@ -36,7 +37,7 @@ TEST_CASE("rope_table: angles are exact to the last f32 bit even at position 1M"
     }
   }
   const DeviceTensor<int32_t> device_positions(*backend, positions, {5});
-  const DeviceTensor<double> device_frequencies(*backend, inv_freq, {10});
+  const DeviceTensor<double> device_frequencies(*backend, inv_freq, {1, 10});
   const DeviceTensor<float> cos(*backend, {5, 10}, 3), sin(*backend, {5, 10}, 1);
   backend->rope_table({.positions = device_positions,
                        .inv_freq = device_frequencies,
@@ -47,6 +48,62 @@ TEST_CASE("rope_table: angles are exact to the last f32 bit even at position 1M"
   const Tolerance one_step{.absolute = 1e-12, .relative = 2 * kF32Roundoff};
   CHECK(difference(cos.download(), expected_cos, one_step) == "");
   CHECK(difference(sin.download(), expected_sin, one_step) == "");
+}
+
+TEST_CASE("rope_table: every token has the frequencies of its set") {
+  const auto name = GENERATE(from_range(kernel_backends()));
+  CAPTURE(name);
+  const auto backend = make_test_backend(name);
+  // More pairs than a block of threads has on a GPU; sets side by side in one batch, and a poisoned
+  // one that no token names.
+  constexpr int64_t kPairs = 131;
+  std::vector<double> inv_freq;
+  for (const double factor : {1.0, std::nan(""), 3.5}) {
+    for (const double frequency : frequencies(2 * kPairs)) inv_freq.push_back(frequency / factor);
+  }
+  std::vector<int32_t> positions, sets;
+  for (int32_t t = 0; t < 37; ++t) {
+    positions.push_back(t % 5 == 0 ? 1'000'003 + t : t);
+    sets.push_back(t % 3 == 0 ? 2 : 0);
+  }
+  std::vector<float> expected_cos, expected_sin;
+  for (size_t t = 0; t < sets.size(); ++t) {
+    for (size_t i = 0; i < kPairs; ++i) {
+      const double angle = positions[t] * inv_freq[static_cast<size_t>(sets[t]) * kPairs + i];
+      expected_cos.push_back(static_cast<float>(0.75 * std::cos(angle)));
+      expected_sin.push_back(static_cast<float>(0.75 * std::sin(angle)));
+    }
+  }
+  const DeviceTensor<int32_t> device_positions(*backend, positions, {37});
+  const DeviceTensor<int32_t> device_sets(*backend, sets, {37});
+  const DeviceTensor<double> device_frequencies(*backend, inv_freq, {3, kPairs});
+  const DeviceTensor<float> cos(*backend, {37, kPairs}, 2), sin(*backend, {37, kPairs}, 5);
+  backend->rope_table({.positions = device_positions,
+                       .inv_freq = device_frequencies,
+                       .sets = device_sets,
+                       .scale = 0.75,
+                       .cos = cos,
+                       .sin = sin});
+  const Tolerance one_step{.absolute = 1e-12, .relative = 2 * kF32Roundoff};
+  CHECK(difference(cos.download(), expected_cos, one_step) == "");
+  CHECK(difference(sin.download(), expected_sin, one_step) == "");
+}
+
+TEST_CASE("rope_table: a set that there is not is refused") {
+  const auto name = GENERATE(from_range(kernel_backends()));
+  const int32_t set = GENERATE(-1, 2, std::numeric_limits<int32_t>::max());
+  CAPTURE(name, set);
+  const auto backend = make_test_backend(name);
+  const DeviceTensor<int32_t> positions(*backend, {5, 6}, {2}), sets(*backend, {1, set}, {2});
+  const DeviceTensor<double> inv_freq(*backend, {1.0, 0.5}, {2, 1});
+  const DeviceTensor<float> cos(*backend, {2, 1}), sin(*backend, {2, 1});
+  // Contents are checked where they lie: an asynchronous backend knows when it is waited for.
+  CHECK_THROWS_AS(
+      (backend->rope_table(
+           {.positions = positions, .inv_freq = inv_freq, .sets = sets, .cos = cos, .sin = sin}),
+       backend->synchronize()),
+      ContractError);
+  CHECK_NOTHROW(backend->synchronize());
 }
 
 struct Rotation {

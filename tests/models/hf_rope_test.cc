@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -45,11 +46,33 @@ TEST_CASE("rope scaling gives the frequencies of Hugging Face transformers") {
   const ModelConfig config = parse_model_config(expected.config, "config.json");
   const RopeFrequencies actual = rope_frequencies(config, expected.max_model_len);
   CHECK(actual.attention_factor == Approx(expected.attention_factor).epsilon(1e-12));
-  REQUIRE(actual.inv_freq.size() == expected.inv_freq.size());
+  // transformers was asked for a sequence of max_model_len tokens.
+  const std::vector<double>& inv_freq = actual.of(expected.max_model_len);
+  REQUIRE(inv_freq.size() == expected.inv_freq.size());
   for (size_t i = 0; i < expected.inv_freq.size(); ++i) {
     CAPTURE(i);
-    CHECK(actual.inv_freq[i] == Approx(expected.inv_freq[i]).epsilon(kRelativeError));
+    CHECK(inv_freq[i] == Approx(expected.inv_freq[i]).epsilon(kRelativeError));
   }
+}
+
+TEST_CASE("longrope: the length of a sequence decides, and the server's longest whether it can") {
+  const ModelConfig config =
+      parse_model_config(tiny_config(R"(, "original_max_position_embeddings": 100, "rope_scaling":
+                       {"type": "longrope", "short_factor": [1, 1, 1, 1],
+                        "long_factor": [2, 4, 8, 16]})"),
+                         "config.json");
+  const RopeFrequencies both = rope_frequencies(config, 101);
+  CHECK(both.switch_len == 100);
+  CHECK(&both.of(100) == &both.inv_freq);
+  CHECK(&both.of(101) == &both.long_inv_freq);
+  REQUIRE(both.long_inv_freq.size() == 4);
+  for (size_t i = 0; i < 4; ++i) {
+    CHECK(both.inv_freq[i] / both.long_inv_freq[i] == Approx(std::exp2(i + 1)));
+  }
+  const RopeFrequencies short_only = rope_frequencies(config, 100);
+  CHECK(short_only.switch_len == 0);
+  CHECK(short_only.long_inv_freq.empty());
+  CHECK(short_only.inv_freq == both.inv_freq);
 }
 
 TEST_CASE("the frequencies that transformers was asked for tell the kinds of scaling apart") {

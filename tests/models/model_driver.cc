@@ -40,7 +40,7 @@ ConstTensorView upload(Backend& backend, const std::vector<T>& host,
 std::vector<std::string> available_backends() { return kernel_backends(); }
 
 struct ModelDriver::StepArrays {
-  std::vector<int32_t> tokens, positions;
+  std::vector<int32_t> tokens, positions, rope_sets;
   std::vector<int64_t> slots;
   std::vector<int32_t> cu_query_lens{0}, kv_lens, top_k, sealing, logit_rows;
   std::vector<size_t> owners;  // the sequence of each piece
@@ -77,8 +77,8 @@ ModelDriver::ModelDriver(const std::filesystem::path& model_dir, std::string_vie
   std::shuffle(free_blocks_.begin(), free_blocks_.end(), std::mt19937(limits.shuffle_seed));
 }
 
-size_t ModelDriver::add_sequence() {
-  sequences_.emplace_back();
+size_t ModelDriver::add_sequence(int32_t rope_set) {
+  sequences_.push_back({.block_ids = {}, .rope_set = rope_set});
   return sequences_.size() - 1;
 }
 
@@ -94,6 +94,7 @@ void ModelDriver::plan_piece(const Piece& piece, StepArrays& arrays) {
     const int32_t block = sequence.block_ids.back();
     arrays.tokens.push_back(token);
     arrays.positions.push_back(sequence.num_tokens++);
+    arrays.rope_sets.push_back(sequence.rope_set);
     arrays.slots.push_back(int64_t{block} * block_size_ + offset);
     if (offset == block_size_ - 1) arrays.sealing.push_back(block);
   }
@@ -130,6 +131,9 @@ std::vector<std::vector<float>> ModelDriver::step(const std::vector<Piece>& piec
   ModelInput input;
   input.tokens = upload(*backend_, arrays.tokens, buffers);
   input.positions = upload(*backend_, arrays.positions, buffers);
+  if (model_->rope_switch_len() > 0) {
+    input.rope_sets = upload(*backend_, arrays.rope_sets, buffers);
+  }
   input.slots = upload(*backend_, arrays.slots, buffers);
   input.batch.cu_query_lens = upload(*backend_, arrays.cu_query_lens, buffers);
   input.batch.kv_lens = upload(*backend_, arrays.kv_lens, buffers);

@@ -33,8 +33,8 @@ class ModelDriver {
   ModelDriver(const std::filesystem::path& model_dir, std::string_view backend,
               const MobaConfig& moba, const Limits& limits);
 
-  /// A sequence without tokens.
-  size_t add_sequence();
+  /// A sequence without tokens, whose positions are rotated with this rope set.
+  size_t add_sequence(int32_t rope_set = 0);
 
   struct Piece {
     size_t sequence = 0;
@@ -57,6 +57,7 @@ class ModelDriver {
   struct Sequence {
     std::vector<int32_t> block_ids;
     int32_t num_tokens = 0;
+    int32_t rope_set = 0;
   };
   /// The arrays of one step, on the host and, after upload, in the backend's memory.
   struct StepArrays;

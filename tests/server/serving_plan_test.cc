@@ -135,6 +135,21 @@ TEST_CASE("the context is the model's or what the pool holds") {
   CHECK(make_serving_plan(config, small_model(), 0).engine.max_model_len == 160);
 }
 
+TEST_CASE("there are two rope sets only where a sequence can outgrow the first") {
+  ModelConfig model = small_model();
+  ServerConfig config;
+  config.max_model_len = 160;
+  CHECK(make_serving_plan(config, model, 0).engine.rope_switch_len == 0);
+  model.rope.type = RopeType::kLongRope;
+  model.rope.rotary_dim = model.head_dim;
+  model.rope.short_factor = {1, 1, 1, 1};
+  model.rope.long_factor = {2, 2, 2, 2};
+  model.rope.original_positions = 160;
+  CHECK(make_serving_plan(config, model, 0).engine.rope_switch_len == 0);
+  model.rope.original_positions = 159;
+  CHECK(make_serving_plan(config, model, 0).engine.rope_switch_len == 159);
+}
+
 TEST_CASE("a pool that holds no full request is refused with both numbers") {
   ServerConfig config;
   config.kv_cache_memory = 10 * kBlockBytes;

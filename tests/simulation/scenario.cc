@@ -34,6 +34,7 @@ EngineConfig draw_config(Random& random) {
   config.max_queued_requests = random.pick(2, 10, 1000);
   config.max_queued_tokens = random.pick(60, 400, 100'000);
   config.enable_prefix_cache = random.chance(0.75);
+  if (random.chance(0.4)) config.rope_switch_len = random.between(1, config.max_model_len);
   return config;
 }
 

@@ -17,8 +17,9 @@ uint64_t initial_state(std::string_view salt) {
 }
 
 /// `top_k` is 0 with full attention.
-uint64_t word_of(uint64_t state_before, TokenId token, int32_t top_k) {
-  return mix(mix(state_before, static_cast<uint64_t>(token)), static_cast<uint64_t>(top_k));
+uint64_t word_of(uint64_t state_before, TokenId token, int32_t top_k, int32_t rope_set) {
+  const auto how = static_cast<uint64_t>(top_k) << 1 | static_cast<uint64_t>(rope_set);
+  return mix(mix(state_before, static_cast<uint64_t>(token)), how);
 }
 
 uint64_t centroid_of(std::span<const uint64_t> words) {
@@ -46,7 +47,7 @@ std::string name_of(const Sequence& sequence) {
 
 SimulatedModel::SimulatedModel(const EngineConfig& config)
     : config_(config),
-      input_builder_(config.moba.block_size),
+      input_builder_(config.moba.block_size, {}, config.rope_switch_len > 0 ? 2 : 1),
       words_(static_cast<size_t>(config.num_blocks) * static_cast<size_t>(config.moba.block_size)),
       centroids_(static_cast<size_t>(config.num_blocks)) {}
 
@@ -115,22 +116,25 @@ void SimulatedModel::judge_order(const StepPlan& plan) {
     if (is_full && !seen_full) seen_prefill = false;
     seen_full = is_full;
     const SequenceId id = entry.sequence->id;
-    const bool was_preempted =
-        std::ranges::find(plan.preempted, id) != plan.preempted.end();  // and taken back
-    if (seen_prefill && decoding_.contains(id) && !was_preempted) {
+    const bool was_put_back =  // and taken again
+        std::ranges::find(plan.preempted, id) != plan.preempted.end() ||
+        std::ranges::find(plan.restarted, id) != plan.restarted.end();
+    if (seen_prefill && decoding_.contains(id) && !was_put_back) {
       blame("a decode after a prefill");
     }
     seen_prefill = seen_prefill || !entry.sequence->is_decoding();
   }
 }
 
-/// Who sampled in the last step gets a token in this one, or gave way to a higher rank.
+/// Who sampled in the last step gets a token in this one, or gave way to a higher rank, or starts
+/// again with the other rope set because it has just outgrown the first.
 void SimulatedModel::judge_decodes(const StepPlan& plan) {
   std::set<SequenceId> planned;
   for (const ScheduledSequence& entry : plan.sequences) planned.insert(entry.sequence->id);
   std::pair<int32_t, SequenceId> last_kept{std::numeric_limits<int32_t>::min(), SequenceId{}};
   std::pair<int32_t, SequenceId> first_preempted{std::numeric_limits<int32_t>::max(), SequenceId{}};
   for (const auto& [id, rank] : decoding_) {
+    if (std::ranges::find(plan.restarted, id) != plan.restarted.end()) continue;
     if (std::ranges::find(plan.preempted, id) != plan.preempted.end()) {
       first_preempted = std::min(first_preempted, rank);
     } else if (planned.contains(id)) {
@@ -167,6 +171,10 @@ void SimulatedModel::judge_writes(const StepPlan& plan) {
 
 void SimulatedModel::note_outcome(const StepPlan& plan, Fault fault) {
   for (const SequenceId id : plan.preempted) decoding_.erase(id);
+  for (const SequenceId id : plan.restarted) {
+    decoding_.erase(id);
+    if (!restarted_.insert(id).second) blame("a sequence outgrows its rope set twice");
+  }
   for (const ScheduledSequence& entry : plan.sequences) {
     const Sequence& sequence = *entry.sequence;
     if (fault != Fault::kNone) failed_.insert(sequence.id);
@@ -218,7 +226,9 @@ uint64_t SimulatedModel::compute_rows(std::string_view salt, const ModelInput& i
       seal(block);
       state = mix(state, centroids_[static_cast<size_t>(block)]);
     }
-    word = word_of(state, elements<TokenId>(input.tokens)[row], top_k);
+    const int32_t rope_set =
+        input.rope_sets.data == nullptr ? 0 : elements<int32_t>(input.rope_sets)[row];
+    word = word_of(state, elements<TokenId>(input.tokens)[row], top_k, rope_set);
     const int64_t slot = elements<int64_t>(input.slots)[row];
     words_[static_cast<size_t>(slot)] = word;
     if ((pos + 1) % block_size == 0) seal(static_cast<int32_t>(slot / block_size));
@@ -251,10 +261,17 @@ std::vector<TokenId> expected_completion(const ModelArguments& arguments,
   const size_t num_prompt = tokens.size();
   std::vector<uint64_t> words;
   uint64_t state = initial_state(arguments.salt);
+  const auto switch_len = static_cast<size_t>(config.rope_switch_len);
+  int32_t rope_set = 0;
   while (tokens.size() < num_prompt + static_cast<size_t>(num_tokens)) {
+    if (rope_set == 0 && switch_len > 0 && tokens.size() > switch_len) {
+      rope_set = 1;  // and everything anew
+      words.clear();
+      state = initial_state(arguments.salt);
+    }
     const size_t pos = words.size();
     const PhaseAttention& attention = pos < num_prompt ? arguments.prefill : arguments.decode;
-    words.push_back(word_of(state, tokens[pos], attention.top_k));
+    words.push_back(word_of(state, tokens[pos], attention.top_k, rope_set));
     state = mix(state, words.back());
     if (words.size() % block_size == 0) {
       state = mix(state, centroid_of(std::span(words).last(block_size)));

@@ -18,10 +18,11 @@
 namespace quire {
 
 /// A model whose arithmetic is hashing. K and V of a position are one word: the hash of its token,
-/// its attention, and all words before it, read back from block storage through the step's block
-/// table. A centroid is the hash of its block's words, taken when the step says that it seals the
-/// block. So a block that is shared wrongly, freed too early, sealed too late or never written
-/// changes every token sampled after it, and a comparison with `expected_completion` sees it.
+/// its attention, its rope set, and all words before it, read back from block storage through the
+/// step's block table. A centroid is the hash of its block's words, taken when the step says that
+/// it seals the block. So a block that is shared wrongly, freed too early, sealed too late or never
+/// written changes every token sampled after it, and a comparison with `expected_completion` sees
+/// it.
 ///
 /// The salt counts as an input too: a block that crosses salts changes tokens as well.
 ///
@@ -39,6 +40,7 @@ class SimulatedModel final : public StepRunner {
 
   std::function<Fault(const StepPlan&)> on_step;
   const std::set<SequenceId>& failed() const { return failed_; }
+  int64_t num_restarts() const { return std::ssize(restarted_); }  // with the other rope set
   int num_times_forgotten(SequenceId id) const;
   const std::vector<std::string>& violations() const { return violations_; }
 
@@ -62,6 +64,7 @@ class SimulatedModel final : public StepRunner {
   std::vector<SampledToken> sampled_;
   std::map<SequenceId, std::pair<int32_t, SequenceId>> decoding_;  // sampled last; their ranks
   std::set<SequenceId> failed_;
+  std::set<SequenceId> restarted_;
   std::map<SequenceId, int> num_forgotten_;
   std::vector<std::string> violations_;
 };

@@ -13,6 +13,7 @@ Tally& Tally::operator+=(const Tally& other) {
   num_steps += other.num_steps;
   num_tokens += other.num_tokens;
   num_preemptions += other.num_preemptions;
+  num_restarts += other.num_restarts;
   num_evictions += other.num_evictions;
   num_cached_tokens += other.num_cached_tokens;
   num_faults += other.num_faults;
@@ -54,6 +55,7 @@ Tally Simulation::run() {
   tally_.num_steps = static_cast<int64_t>(metrics_.steps.value());
   tally_.num_tokens = static_cast<int64_t>(metrics_.generation_tokens.value());
   tally_.num_preemptions = static_cast<int64_t>(metrics_.preemptions.value());
+  tally_.num_restarts = model_.num_restarts();
   tally_.num_evictions = static_cast<int64_t>(metrics_.blocks_evicted.value());
   tally_.num_cached_tokens = static_cast<int64_t>(metrics_.prefix_hit_tokens.value());
   tally_.num_faults = static_cast<int64_t>(metrics_.step_failures.value());

@@ -20,6 +20,7 @@ struct Tally {
   int64_t num_steps = 0;
   int64_t num_tokens = 0;
   int64_t num_preemptions = 0;
+  int64_t num_restarts = 0;  // with the other rope set
   int64_t num_evictions = 0;
   int64_t num_cached_tokens = 0;
   int64_t num_faults = 0;

@@ -54,6 +54,7 @@ TEST_CASE("Whatever happens, every sequence gets its own tokens, one end, and it
   CHECK(all.num_tokens > 10'000);
   CHECK(all.num_completed > 5000);
   CHECK(all.num_preemptions > 300);
+  CHECK(all.num_restarts > 500);
   CHECK(all.num_evictions > 1000);
   CHECK(all.num_cached_tokens > 10'000);
   CHECK(all.num_faults > 100);
