@@ -1,7 +1,7 @@
 // Small random models of every architecture against Hugging Face transformers, which
 // models/tools/make_hf_architectures.py has asked: the folder as transformers saved it, the logits
 // over 512 tokens, 64 greedy tokens; in prefill and decode, in any chunks, with the cache and
-// without it.
+// without it, and across the length where longrope changes its frequencies.
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -131,9 +131,12 @@ ModelDriver::Piece full_piece(size_t sequence, std::vector<int32_t> tokens) {
 }
 
 /// The logits behind the recorded tokens of the prompt, then those before every greedy token. The
-/// expected token is what goes on, so that a close call does not end the comparison.
+/// expected token is what goes on, so that a close call does not end the comparison. A sequence
+/// that outgrows its rope set is computed again with the other one.
 std::vector<std::vector<float>> run(ModelDriver& driver, const ArchitectureCase& one) {
-  const size_t sequence = driver.add_sequence();
+  const auto switch_len = static_cast<size_t>(driver.model().rope_switch_len());
+  int32_t rope_set = switch_len > 0 && one.prompt.size() > switch_len ? 1 : 0;
+  size_t sequence = driver.add_sequence(rope_set);
   std::vector<std::vector<float>> rows;
   auto next = one.prompt.begin();
   for (const auto& [position, top] : one.logits) {
@@ -141,8 +144,16 @@ std::vector<std::vector<float>> run(ModelDriver& driver, const ArchitectureCase&
     rows.push_back(driver.step({full_piece(sequence, {next, end})}).at(0));
     next = end;
   }
+  std::vector<int32_t> all = one.prompt;
   for (const int32_t token : one.tokens) {
-    rows.push_back(driver.step({full_piece(sequence, {token})}).at(0));
+    all.push_back(token);
+    std::vector<int32_t> computed{token};
+    if (rope_set == 0 && switch_len > 0 && all.size() > switch_len) {
+      rope_set = 1;
+      sequence = driver.add_sequence(rope_set);
+      computed = all;
+    }
+    rows.push_back(driver.step({full_piece(sequence, std::move(computed))}).at(0));
   }
   rows.pop_back();  // nothing is known of what follows the last token
   return rows;
