@@ -24,6 +24,9 @@ WatchedModel::WatchedModel(const Options& options)
       backend_, *model_, *storage_,
       StepLimits{
           .max_tokens = options.max_step_tokens, .max_logit_rows = 1, .max_top_k = max_top_k});
+  // Texts of all lengths are read through one cache; with longrope the longest of them decides.
+  const int32_t switch_len = model_->rope_switch_len();
+  sequence_.rope_set = switch_len > 0 && options.max_tokens > switch_len ? 1 : 0;
   for (int32_t block = 0; block < num_blocks; ++block) {
     sequence_.block_table.block_ids.push_back(BlockId{block});
   }
