@@ -336,6 +336,26 @@ TEST_CASE("a window no shorter than the longest sequence is none") {
   CHECK(window_at(0) == 20);  // max_position_embeddings is 4096
 }
 
+TEST_CASE("longrope has two rope sets where a sequence can outgrow the first, and says so") {
+  const TemporaryFolder folder;
+  write_model(folder, tiny_tensors(),
+              tiny_config(R"(, "original_max_position_embeddings": 100, "rope_scaling":
+                               {"type": "longrope", "short_factor": [1, 1, 1, 1],
+                                "long_factor": [2, 2, 2, 2]})"));
+  const auto backend = make_backend("reference");
+  std::vector<std::string> lines;
+  const auto load = [&](int32_t max_model_len) {
+    LoadOptions options{.max_model_len = max_model_len};
+    options.log = [&](const std::string& line) { lines.push_back(line); };
+    return load_model(folder.path(), *backend, nullptr, WeightFormat::kOriginal, options);
+  };
+  CHECK(load(100)->rope_switch_len() == 0);
+  CHECK(lines.empty());
+  CHECK(load(101)->rope_switch_len() == 100);
+  REQUIRE(lines.size() == 1);
+  CHECK_THAT(lines[0], Contains("up to 100 tokens"));
+}
+
 TEST_CASE("a cache of another shape is a contract violation, not a crash") {
   const TemporaryFolder folder;
   write_model(folder, tiny_tensors());
