@@ -58,13 +58,11 @@ constexpr std::string_view kCasedWords =
     "\U00010CC0-\U00010CF2\U000118A0-\U000118DF\U0001E900-\U0001E943"
     "]+";
 
-/// tokenizer.json has \s+$ as the fourth. Pieces hold no line breaks beside other text there, so it
-/// is a run of white space that ends the piece; and one that does not is looked at once.
 Steps split_like_deepseek_llm() {
   return {split("[\r\n]"),
           split(kCasedWords),
           split("\\s?[!-/:-~\uFF01-\uFF0F\uFF1A-\uFF5E\u2018-\u201F\u3000-\u3002]+"),
-          split(R"((?<!\s)\s+(?!\s|\S))"),
+          split(R"(\s+$)"),
           split_asian_scripts(),
           single_digits()};
 }

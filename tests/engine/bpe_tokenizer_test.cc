@@ -98,6 +98,29 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "tokenizer.json: white space up to a line's end is cut off where the reference library does") {
+  const SplitPattern pattern(R"(\s+$)", SplitPattern::Kind::kRegex, "pattern");
+  // What the library's Split makes of each text.
+  const std::vector<std::pair<std::string, std::vector<std::string>>> golden = {
+      {" \n x", {" ", "\n x"}}, {"\n \nx", {"\n ", "\nx"}},   {"\n\nx", {"\n", "\nx"}},
+      {"x  \n", {"x", "  \n"}}, {"\nx \n", {"\nx", " \n"}},   {" x\n x", {" x\n x"}},
+      {" \n", {" \n"}},         {"\n\n  x", {"\n", "\n  x"}},
+  };
+  for (const auto& [text, expected] : golden) {
+    CAPTURE(text);
+    std::vector<std::string> pieces;
+    size_t from = 0;
+    while (const auto match = pattern.find(text, from)) {
+      if (match->begin > from) pieces.push_back(text.substr(from, match->begin - from));
+      pieces.push_back(text.substr(match->begin, match->end - match->begin));
+      from = match->end;
+    }
+    if (from < text.size()) pieces.push_back(text.substr(from));
+    CHECK(pieces == expected);
+  }
+}
+
 TEST_CASE("tokenizer.json: byte-level text reads back exactly, token by token and at once") {
   Random random(11);
   for (const char* name : {"llama3", "gpt2", "smollm2", "tekken"}) {

@@ -335,6 +335,22 @@ TEST_CASE("a GGUF's piece that is a token needs no merges, where the models do w
   }
 }
 
+TEST_CASE("the tokenizer.json of such models gives the same ids as their GGUF") {
+  const Json texts =
+      Json::parse(read_text_file(QUIRE_SOURCE_DIR "/tests/engine/data/bpe_golden.json", 16 << 20))
+          .at("texts");
+  const Json cases = Json::parse(
+      read_text_file(QUIRE_SOURCE_DIR "/tests/engine/data/gguf_bpe_golden.json", 16 << 20));
+  const Json& entry = cases.at(0);
+  REQUIRE(entry.at("pre") == "deepseek-llm");
+  const auto tokenizer = load(entry.at("tokenizer"));
+  for (size_t i = 0; i < entry.at("ids").size(); ++i) {
+    const std::string text = text_of(texts.at(i));
+    CAPTURE(i, text.substr(0, 300));
+    check_ids(tokenizer->encode(text), entry.at("ids")[i]);
+  }
+}
+
 TEST_CASE("deepseek-llm: a long run of white space takes no longer than a short one, per byte") {
   // Before a digit, which is no end: a search that began anew at every space would take hours.
   const auto tokenizer = load(as_gguf(golden_tokenizer("gpt2"), "deepseek-llm"));

@@ -14,6 +14,16 @@ constexpr size_t kMaxPatternBytes = 1 << 16;
 constexpr std::string_view kWhiteSpace =
     R"(\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 
+/// White space up to the end of a line, which DeepSeek LLM's tokenizers cut off. As it stands it
+/// would look at a run once from each of its characters. Only at a run's first can it match: up to
+/// the run's end where the text ends there, else up to the last line break in it.
+constexpr std::string_view kSpaceToLineEnd = R"(\s+$)";
+
+std::string space_to_line_end() {
+  const std::string space = "[" + std::string(kWhiteSpace) + "]";
+  return "(?<!" + space + ")(?:" + space + R"(++\z|)" + space + R"(+(?=\n)))";
+}
+
 /// Reads a pattern once from left to right, copying what means the same to PCRE2.
 class Translator {
  public:
@@ -136,6 +146,8 @@ SplitPattern::SplitPattern(std::string_view pattern, Kind kind, const std::strin
   }
   if (kind == Kind::kLiteral) {
     literal_ = pattern;
+  } else if (pattern == kSpaceToLineEnd) {
+    compile(space_to_line_end(), where);
   } else {
     compile(Translator(pattern, where).translate(), where);
   }

@@ -15,8 +15,8 @@ namespace quire {
 ///
 /// Such patterns are written for Oniguruma in Ruby's syntax. Where both engines agree the pattern
 /// is passed on; `\s` is spelled out, for PCRE2 counts U+180E as white space; what the two read
-/// differently (`\w`, `\b`, `^`, `$`, `.`, `{2}+`, POSIX and nested classes, flags but `i`) and
-/// what matches nothing at all is refused. Thread-safe.
+/// differently (`\w`, `\b`, `^`, `.`, `$` but in `\s+$`, `{2}+`, POSIX and nested classes, flags
+/// but `i`) and what matches nothing at all is refused. Thread-safe.
 class SplitPattern {
  public:
   enum class Kind { kRegex, kLiteral };
