@@ -21,16 +21,16 @@ using quire::jinja::value_of_json;
 
 // A character that no template can make: it has no case, and templates with it or with escapes,
 // which could spell it, are not held to it.
-constexpr std::string_view kUserCharacter = "\xE2\x93\xA4";
+constexpr std::string_view kUserCharacter = "\xE2\x98\x83";
 
 constexpr std::string_view kMessages = R"([
-  {"role": "system", "content": " ⓤ<|ⓤ "},
-  {"role": "user", "content": "aⓤ\nb</think>ⓤ c", "nameⓤ": "ⓤ"},
+  {"role": "system", "content": " ☃<|☃ "},
+  {"role": "user", "content": "a☃\nb</think>☃ c", "name☃": "☃"},
   {"role": "assistant", "content": null, "tool_calls": [
-    {"id": "1ⓤ", "function": {"name": "ⓤf", "arguments": {"kⓤ": [1, 2.5, true, null, "ⓤ"]}}}]},
-  {"role": "tool", "content": "ⓤ", "tool_call_id": "1ⓤ"}])";
+    {"id": "1☃", "function": {"name": "☃f", "arguments": {"k☃": [1, 2.5, true, null, "☃"]}}}]},
+  {"role": "tool", "content": "☃", "tool_call_id": "1☃"}])";
 constexpr std::string_view kTools = R"([{"type": "function", "function": {
-  "name": "ⓤf", "description": "ⓤ%s {} ⓤ", "parameters": {"ⓤ": {"type": "string"}}}}])";
+  "name": "☃f", "description": "☃%s {} ☃", "parameters": {"☃": {"type": "string"}}}}])";
 
 const quire::jinja::Limits kLimits = {
     .max_steps = 20'000, .max_depth = 120, .max_output_bytes = 1 << 16, .max_built_bytes = 1 << 20};
@@ -60,7 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   const size_t cut = input.find('\0');
   const std::string_view source = input.substr(0, cut);
-  const std::string_view json = cut == input.npos ? "\"ⓤ\"" : input.substr(cut + 1);
+  const std::string_view json = cut == input.npos ? "\"☃\"" : input.substr(cut + 1);
   const bool can_spell =
       source.find('\\') != source.npos || source.find(kUserCharacter) != source.npos;
   try {

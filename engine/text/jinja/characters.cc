@@ -1,8 +1,6 @@
 #include "engine/text/jinja/characters.h"
 
-#include <algorithm>
-#include <iterator>
-#include <utility>
+#include <utf8proc.h>
 
 namespace quire::jinja {
 namespace {
@@ -11,15 +9,9 @@ constexpr char32_t kReplacement = 0xFFFD;
 
 bool is_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
 
-/// Blocks that hold no letters and digits, or hardly any.
-constexpr std::pair<char32_t, char32_t> kSigns[] = {
-    {0x80, 0xA9},       {0xAB, 0xB1},     {0xB4, 0xB4},     {0xB6, 0xB8},       {0xBB, 0xBB},
-    {0xBF, 0xBF},       {0xD7, 0xD7},     {0xF7, 0xF7},     {0x300, 0x36F},     {0x2000, 0x206F},
-    {0x20A0, 0x20FF},   {0x2190, 0x245F}, {0x249C, 0x24B5}, {0x2500, 0x2775},   {0x2794, 0x2BFF},
-    {0x2E00, 0x2E7F},   {0x3000, 0x3004}, {0x3008, 0x3020}, {0x3030, 0x3030},   {0x303D, 0x3040},
-    {0x30FB, 0x30FB},   {0xE000, 0xF8FF}, {0xFE00, 0xFE6F}, {0xFEFF, 0xFF0F},   {0xFF1A, 0xFF20},
-    {0xFF3B, 0xFF40},   {0xFF5B, 0xFF65}, {0xFFE0, 0xFFFF}, {0x1F000, 0x1F0FF}, {0x1F10D, 0x1FBEF},
-    {0xE0000, 0x10FFFF}};
+utf8proc_category_t category_of(char32_t code) {
+  return utf8proc_category(static_cast<utf8proc_int32_t>(code));
+}
 
 }  // namespace
 
@@ -102,20 +94,18 @@ size_t end_of_stripped(std::string_view text, size_t begin) {
   return end;
 }
 
-bool is_digit(char32_t code) {
-  constexpr char32_t kZeros[] = {'0', 0x660, 0x6F0, 0x966, 0x9E6, 0xE50, 0xFF10};
-  return std::any_of(std::begin(kZeros), std::end(kZeros),
-                     [&](char32_t zero) { return code >= zero && code < zero + 10; });
+bool is_letter(char32_t code) {
+  const utf8proc_category_t category = category_of(code);
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
 
-bool is_word_character(char32_t code) {
-  if (code < 0x80) {
-    return (code >= '0' && code <= '9') || (code >= 'a' && code <= 'z') ||
-           (code >= 'A' && code <= 'Z') || code == '_';
-  }
-  return !is_space(code) && std::none_of(std::begin(kSigns), std::end(kSigns), [&](auto& block) {
-    return code >= block.first && code <= block.second;
-  });
+bool is_digit(char32_t code) { return category_of(code) == UTF8PROC_CATEGORY_ND; }
+
+bool is_number(char32_t code) {
+  const utf8proc_category_t category = category_of(code);
+  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
 }
+
+bool is_word_character(char32_t code) { return is_letter(code) || is_number(code) || code == '_'; }
 
 }  // namespace quire::jinja

@@ -29,10 +29,12 @@ size_t begin_of_stripped(std::string_view text);
 /// REQUIRES: the text from `begin` on is where stripping the left side ended.
 size_t end_of_stripped(std::string_view text, size_t begin);
 
-/// Decimal digits of the scripts most used.
+bool is_letter(char32_t code);
+/// Decimal digits of any script.
 bool is_digit(char32_t code);
-/// What \w matches, with blocks of punctuation and signs left out as a whole: without a table of
-/// all characters, a few rare ones count wrongly.
+/// Digits, fractions, roman numerals and the like.
+bool is_number(char32_t code);
+/// Letters, numbers and the underscore: what \w of Python's re matches.
 bool is_word_character(char32_t code);
 
 }  // namespace quire::jinja

@@ -222,9 +222,7 @@ Filter find_filter(std::string_view name) {
 }  // namespace
 
 int64_t whole(const Value* value, int64_t fallback) {
-  if (!is_given(value)) return fallback;
-  if (!value->is_number() || value->is_float()) throw Error("expected a whole number as argument");
-  return value->as_int();
+  return is_given(value) ? value->whole_number() : fallback;
 }
 
 Value attribute_path(Runtime& runtime, const Value& item, const Value* path,

@@ -12,9 +12,7 @@ const std::string& text_argument(const Value* value) {
 }
 
 int64_t whole_argument(const Value* value, int64_t fallback) {
-  if (value == nullptr) return fallback;
-  if (!value->is_number() || value->is_float()) throw Error("expected a whole number as argument");
-  return value->as_int();
+  return value != nullptr ? value->whole_number() : fallback;
 }
 
 template <bool kLeft, bool kRight>
@@ -216,8 +214,7 @@ Value is_all_method(Runtime& runtime, const Value& self, const Arguments& argume
   return Value::of_bool(!text.empty());
 }
 
-bool is_alphanumeric(char32_t code) { return code != '_' && is_word_character(code); }
-bool is_alphabetic(char32_t code) { return is_alphanumeric(code) && !is_digit(code); }
+bool is_alphanumeric(char32_t code) { return is_letter(code) || is_number(code); }
 
 }  // namespace
 
@@ -255,8 +252,8 @@ const MethodTable& text_methods() {
                                      {"isspace", is_all_method<is_space>},
                                      {"isdigit", is_all_method<is_digit>},
                                      {"isdecimal", is_all_method<is_digit>},
-                                     {"isnumeric", is_all_method<is_digit>},
-                                     {"isalpha", is_all_method<is_alphabetic>},
+                                     {"isnumeric", is_all_method<is_number>},
+                                     {"isalpha", is_all_method<is_letter>},
                                      {"isalnum", is_all_method<is_alphanumeric>}};
   return kTable;
 }

@@ -59,6 +59,11 @@ Value Value::undefined(std::string what) {
   return Undefined{std::make_shared<const std::string>(std::move(what))};
 }
 
+int64_t Value::whole_number() const {
+  if (!is_number() || is_float()) throw Error("expected a whole number as argument");
+  return as_int();
+}
+
 bool Value::is_true() const {
   if (is_undefined() || is_none()) return false;
   if (is_float()) return as_float() != 0;

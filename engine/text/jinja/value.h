@@ -96,6 +96,8 @@ class Value {
   bool as_bool() const { return std::get<bool>(state_); }
   /// Of an int or bool.
   int64_t as_int() const { return is_bool() ? as_bool() : std::get<int64_t>(state_); }
+  /// Throws Error for what is neither an int nor a bool.
+  int64_t whole_number() const;
   /// Of any number.
   double as_float() const {
     return is_float() ? std::get<double>(state_) : static_cast<double>(as_int());

@@ -256,6 +256,8 @@ CONSTRUCTS = [
     "{{ 'upper' is filter }}{{ 'nope' is filter }}{{ 'defined' is test }}{{ 'nope' is test }}{{ 5 is filter }}",
     "{{ [none, none, 1][:2] | sort }}{{ people | sort(attribute='n,a.x') | map(attribute='n') | join }}{{ [{'a': 1, 'b': 2}, {'a': 1, 'b': 1}, {'a': 0, 'b': 9}] | sort(attribute='a,b') }}{{ [[2, 'x'], [1, 'y']] | sort(attribute=0) }}{{ people | map(attribute='a.nope.x', default='q') | list }}{{ people | map(attribute='n', default=none) | list }}{{ list | join(attribute=none) }}{{ list | sum(none, 1) }}",
     "{% for t in ['straße ß ßa', 'ΑΣ ς ΌΔΟΣ, ΣΑΣ.ΣΑ Σ \u0391\u03a3\u2019 \u03a3', 'ﬁn ŉ ǰ ǆ ǅ ǌ İ ı ſ µ ÿ', 'ĳ ơ ɓ Ɓ ẞ Ω K Å', 'ქართული Ქართული և ֆ', 'ｆｕｌｌ Ⅷ ⅷ ὰ Ἀ ꙁ Ԝ', \"they're (o'neil) x-y [z {w <v 1st\"] %}{{ t.upper() }}|{{ t.lower() }}|{{ t.title() }}|{{ t.capitalize() }}|{{ t | title }}|{{ t | capitalize }}|{{ t is lower }}{{ t is upper }}\n{% endfor %}",
+    "{% for t in ['ⓠuire Ⓠ', 'ᾳ ᾼ ᾀ ᾈ ᾷ ῲ ΐ ὒ', 'ɐ ɕ ᴀ ᴀa Ꭰ ꭰ ᏸ', 'ǲ ²a ½a ⅷa', 'ﬓ ẗ ᵹ ꟁ'] %}{{ t.upper() }}|{{ t.lower() }}|{{ t.title() }}|{{ t.capitalize() }}\n{% endfor %}",
+    "{% for c in '½²Ⅷ三४𝟗一aªʰ_ⓐ€́·۝' %}{{ c.isalpha() }}{{ c.isalnum() }}{{ c.isdecimal() }} {% endfor %}{{ 'a½b ⅷ €5 _x ʰ· ⓐ́b' | wordcount }}{{ '½Ⅷ४²'.isnumeric() }}{{ 'a½'.isnumeric() }}",
     "{{ 'x' % [] }}{{ 'x' % {} }}{{ 'x' % () }}",
     "{{ 'a-b-c'.rsplit('-', 1) }}{{ 'a b  c '.rsplit(none, 1) }}{{ ' a b '.rsplit() }}{{ 'a-b-c'.rsplit('-') }}{{ 'aaa'.rsplit('aa') }}{{ ' a b c'.rsplit(maxsplit=1) }}{{ 'aaaa'.rsplit('aa', 1) }}{{ ''.rsplit() }}{{ ''.rsplit('x') }}{{ 'a b c'.rsplit(none, 0) }}{{ ' a  b '.rsplit(none, 5) }}",
     "{{ 'a-b-c'.partition('-') }}{{ 'a-b-c'.rpartition('-') }}{{ 'abc'.partition('-') }}{{ 'abc'.rpartition('-') }}",
