@@ -130,7 +130,7 @@ class Llama final : public Model {
         Backend& backend, const LoadOptions& options)
       : config_(std::move(config)),
         backend_(backend),
-        activation_(format == WeightFormat::kFloat32 ? DType::kF32 : DType::kBF16),
+        activation_(activation_dtype(format)),
         weights_(config_, std::move(weights), format, backend, options) {
     const RopeFrequencies rope =
         rope_frequencies(config_, options.max_model_len > 0 ? options.max_model_len

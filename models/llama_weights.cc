@@ -118,7 +118,7 @@ LlamaWeights::LlamaWeights(const ModelConfig& config, std::unique_ptr<WeightStor
     : config_(config),
       store_(std::move(store)),
       format_(format),
-      dtype_(format == WeightFormat::kFloat32 ? DType::kF32 : DType::kBF16),
+      dtype_(activation_dtype(format)),
       keep_fp8_(options.keep_fp8),
       progress_(options.progress),
       backend_(backend) {

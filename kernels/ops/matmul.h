@@ -13,6 +13,11 @@ enum class WeightFormat : uint8_t {
   kFloat32,   // f32, and so are the rows that it multiplies
 };
 
+/// Of the rows that weights in a format multiply, and of all activations beside them.
+constexpr DType activation_dtype(WeightFormat format) {
+  return format == WeightFormat::kFloat32 ? DType::kF32 : DType::kBF16;
+}
+
 /// A weight matrix in the layout its backend likes best, made once by Backend::pack_weight.
 /// Immutable, shared by all threads. A backend accepts only what it packed itself.
 class PackedWeight {

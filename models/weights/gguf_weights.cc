@@ -1,7 +1,6 @@
 #include "models/weights/gguf_weights.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -9,7 +8,7 @@
 #include "kernels/quant/block_format.h"
 #include "models/model_config.h"
 #include "models/strict_json.h"
-#include "models/weights/little_endian.h"
+#include "models/weights/rounding.h"
 #include "models/weights/safetensors.h"
 
 namespace quire {
@@ -90,13 +89,6 @@ std::optional<BlockFormat> block_format_of(GgufType type) {
   return std::nullopt;
 }
 
-float widen_number(GgufType type, std::span<const std::byte> bytes) {
-  const uint64_t bits = little_endian(bytes);
-  if (type == GgufType::kF32) return std::bit_cast<float>(static_cast<uint32_t>(bits));
-  const auto half = static_cast<uint16_t>(bits);
-  return type == GgufType::kF16 ? float16_to_float(half) : to_float(BFloat16{half});
-}
-
 }  // namespace
 
 bool is_known_gguf_tensor(std::string_view name) {
@@ -117,10 +109,13 @@ void widen_gguf_row(const GgufTensor& tensor, int64_t row, std::span<float> out)
         static_cast<size_t>(block_row_bytes(*format, static_cast<int64_t>(out.size())));
     return widen_blocks(*format, tensor.data.subspan(index * bytes, bytes).data(), out);
   }
-  const size_t width = tensor.type == GgufType::kF32 ? 4 : 2;
+  const size_t width = tensor.type == GgufType::kF32 ? sizeof(float) : sizeof(BFloat16);
   const auto bytes = tensor.data.subspan(index * out.size() * width, out.size() * width);
-  for (size_t i = 0; i < out.size(); ++i) {
-    out[i] = widen_number(tensor.type, bytes.subspan(i * width, width));
+  if (tensor.type == GgufType::kF32) {
+    std::memcpy(out.data(), bytes.data(), bytes.size());
+  } else {
+    const auto widen = tensor.type == GgufType::kF16 ? widen_f16 : widen_bf16;
+    widen(bytes, out.data());
   }
 }
 

@@ -21,39 +21,33 @@ const std::vector<BFloat16>& f16_table() {
   return table;
 }
 
+/// out[i] = convert(the i-th `Stored` of `stored`).
+template <class Stored, class Number, class Convert>
+void convert_all(std::span<const std::byte> stored, Number* out, Convert convert) {
+  for (size_t i = 0; i < stored.size() / sizeof(Stored); ++i) {
+    Stored value{};
+    std::memcpy(&value, stored.data() + i * sizeof value, sizeof value);
+    out[i] = convert(value);
+  }
+}
+
 }  // namespace
 
 void round_f32(std::span<const std::byte> stored, BFloat16* out) {
-  for (size_t i = 0; i < stored.size() / sizeof(float); ++i) {
-    float value = 0;
-    std::memcpy(&value, stored.data() + i * sizeof(float), sizeof value);
-    out[i] = to_bfloat16(value);
-  }
+  convert_all<float>(stored, out, [](float value) { return to_bfloat16(value); });
 }
 
 void round_f16(std::span<const std::byte> stored, BFloat16* out) {
   const BFloat16* table = f16_table().data();
-  for (size_t i = 0; i < stored.size() / sizeof(uint16_t); ++i) {
-    uint16_t bits = 0;
-    std::memcpy(&bits, stored.data() + i * sizeof(bits), sizeof bits);
-    out[i] = table[bits];
-  }
+  convert_all<uint16_t>(stored, out, [table](uint16_t bits) { return table[bits]; });
 }
 
 void widen_f16(std::span<const std::byte> stored, float* out) {
-  for (size_t i = 0; i < stored.size() / sizeof(uint16_t); ++i) {
-    uint16_t bits = 0;
-    std::memcpy(&bits, stored.data() + i * sizeof(bits), sizeof bits);
-    out[i] = float16_to_float(bits);
-  }
+  convert_all<uint16_t>(stored, out, [](uint16_t bits) { return float16_to_float(bits); });
 }
 
 void widen_bf16(std::span<const std::byte> stored, float* out) {
-  for (size_t i = 0; i < stored.size() / sizeof(BFloat16); ++i) {
-    BFloat16 number{};
-    std::memcpy(&number, stored.data() + i * sizeof(number), sizeof number);
-    out[i] = to_float(number);
-  }
+  convert_all<BFloat16>(stored, out, [](BFloat16 value) { return to_float(value); });
 }
 
 }  // namespace quire
