@@ -31,6 +31,17 @@ const char* reason_name(FinishReason reason) {
 
 }  // namespace
 
+Result<std::vector<TokenId>> GenerationContext::encode_chat(
+    const GenerateRequest::ChatInput& chat) const {
+  const auto prompt = chat_template.render(chat.messages, chat.options);
+  if (!prompt.ok()) return prompt.status();
+  return prompt_encoder.encode(prompt.value());
+}
+
+void GenerationContext::add_bos(std::vector<TokenId>& ids) const {
+  if (tokenizer.bos()) ids.insert(ids.begin(), *tokenizer.bos());
+}
+
 /// Carries a sequence's events from the engine thread to the generation's strand.
 class Generation::Sink final : public EventSink {
  public:
@@ -97,19 +108,18 @@ void Generation::encode() {
 }
 
 Status Generation::encode_prompts() {
-  const Tokenizer& tokenizer = context_.tokenizer;
   if (const auto* chat = std::get_if<GenerateRequest::ChatInput>(&request_.input)) {
-    const auto prompt = context_.chat_template.render(chat->messages, chat->options);
+    Result<std::vector<TokenId>> prompt = context_.encode_chat(*chat);
     if (!prompt.ok()) return prompt.status();
-    prompts_.push_back(context_.prompt_encoder.encode(prompt.value()));
+    prompts_.push_back(std::move(prompt).value());
     if (prompts_.back().empty()) {
       return invalid_argument("the model's chat template makes an empty prompt of this",
                               "messages");
     }
   } else if (const auto* text = std::get_if<GenerateRequest::TextInput>(&request_.input)) {
     for (const std::string& prompt : text->prompts) {
-      std::vector<TokenId> ids = tokenizer.encode(prompt);
-      if (tokenizer.bos()) ids.insert(ids.begin(), *tokenizer.bos());
+      std::vector<TokenId> ids = context_.tokenizer.encode(prompt);
+      context_.add_bos(ids);
       if (ids.empty()) return invalid_argument("prompt must hold at least one token", "prompt");
       prompts_.push_back(std::move(ids));
     }

@@ -28,6 +28,11 @@ struct GenerationContext {
   const Clock& clock;
   const EngineMetrics& metrics;
   TextPool& text_pool;
+
+  /// The prompt that the model's template makes of a conversation. Prompt lane.
+  Result<std::vector<TokenId>> encode_chat(const GenerateRequest::ChatInput& chat) const;
+  /// Puts the token first that the model's texts begin with, if they do.
+  void add_bos(std::vector<TokenId>& ids) const;
 };
 
 /// One request from its arrival to its DoneEvent: refusals, queue ticket, tokens, sequences, text.

@@ -18,6 +18,16 @@ struct InferenceService::Impl {
         context{config,     engine, tokenizer, chat_template, prompt_encoder,
                 queue_gate, clock,  metrics,   text_pool} {}
 
+  /// Prompt lane.
+  Result<std::vector<TokenId>> encode(const TokenizeInput& input, bool add_special_tokens) const {
+    const auto* chat = std::get_if<GenerateRequest::ChatInput>(&input);
+    Result<std::vector<TokenId>> ids = chat != nullptr
+                                           ? context.encode_chat(*chat)
+                                           : context.tokenizer.encode(std::get<std::string>(input));
+    if (ids.ok() && add_special_tokens) context.add_bos(ids.value());
+    return ids;
+  }
+
   const ServiceConfig config;
   TextPool text_pool;
   const PromptEncoder prompt_encoder;
@@ -43,19 +53,10 @@ RequestHandle InferenceService::generate(GenerateRequest request,
 
 void InferenceService::tokenize(TokenizeInput input, bool add_special_tokens,
                                 std::function<void(Result<std::vector<TokenId>>)> done) {
-  boost::asio::post(impl_->text_pool.prompts(), [this, input = std::move(input), add_special_tokens,
-                                                 done = std::move(done)] {
-    std::vector<TokenId> ids;
-    if (const auto* chat = std::get_if<GenerateRequest::ChatInput>(&input)) {
-      const auto prompt = impl_->context.chat_template.render(chat->messages, chat->options);
-      if (!prompt.ok()) return done(prompt.status());
-      ids = impl_->prompt_encoder.encode(prompt.value());
-    } else {
-      ids = tokenizer().encode(std::get<std::string>(input));
-    }
-    if (add_special_tokens && tokenizer().bos()) ids.insert(ids.begin(), *tokenizer().bos());
-    done(std::move(ids));
-  });
+  boost::asio::post(impl_->text_pool.prompts(),
+                    [this, input = std::move(input), add_special_tokens, done = std::move(done)] {
+                      done(impl_->encode(input, add_special_tokens));
+                    });
 }
 
 void InferenceService::detokenize(std::vector<int64_t> tokens,
