@@ -140,6 +140,12 @@ class Server:
         return self.ask(text, "?", max_tokens=1)[1].prompt_tokens
 
 
+def whole_sentences(filler: str, size: int) -> str:
+    """The filler's first `size` characters, or less: as far as a sentence ends there."""
+    end = max(filler.rfind(mark, size // 2, size) for mark in (". ", ".\n"))
+    return filler[: end + 1] if end >= 0 else filler[:size]
+
+
 def document_of(server: Server, rng: random.Random, filler: str, sentences: list[str],
                 tokens: int) -> tuple[str, list[float]]:
     """At most `tokens` less the reserve, and hardly less: sizes are found on a part of the text."""
@@ -155,9 +161,9 @@ def document_of(server: Server, rng: random.Random, filler: str, sentences: list
         filler += filler
     if tokens > 65536:  # counting it would be reading it; the sample may be wrong by a little
         size = int(size * 0.975)
-        return plant(random.Random(seed), filler[:size], sentences)
+        return plant(random.Random(seed), whole_sentences(filler, size), sentences)
     for _ in range(4):
-        text, places = plant(random.Random(seed), filler[:size], sentences)
+        text, places = plant(random.Random(seed), whole_sentences(filler, size), sentences)
         counted = server.count(text)
         if 0.985 * room <= counted <= room:
             break
@@ -310,6 +316,8 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=200, help="for every context and depth")
     parser.add_argument("--facts", type=int, default=200, help="in a document, where they fit")
     parser.add_argument("--split", default=facts.HELD_OUT, choices=(facts.HELD_OUT, facts.TRAIN))
+    parser.add_argument("--attributes", default="all", choices=("all", "new"),
+                        help="of facts and their places; new: only those that training never saw")
     parser.add_argument("--filler", type=pathlib.Path, help="a text; default: a Debian package's")
     parser.add_argument("--cache", type=pathlib.Path, default=REPOSITORY / "build/eval/filler.txt")
     parser.add_argument("--seed", type=int, default=1)
@@ -321,10 +329,12 @@ def main() -> None:
     args = parser.parse_args()
     path = args.out / "answers.jsonl"
     if not args.report:
+        if args.attributes == "all":
+            facts.use_all_attributes()
         settings = {"model": args.model or Server(args).model, "split": args.split,
-                    "seed": args.seed, "depths": args.depths, "facts": args.facts,
-                    "questions": args.questions, "extra_body": args.extra_body,
-                    "instruction": args.instruction}
+                    "attributes": args.attributes, "seed": args.seed, "depths": args.depths,
+                    "facts": args.facts, "questions": args.questions,
+                    "extra_body": args.extra_body, "instruction": args.instruction}
         measure(args, path, settings)
         print()
     print(report(path), end="")

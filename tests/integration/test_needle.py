@@ -58,3 +58,15 @@ def test_answers_of_other_settings_are_not_mixed(server, tmp_path):
     done = run_needle(server, tmp_path, "--seed", "2")
     assert done.returncode != 0
     assert "other settings: seed" in done.stderr
+
+
+def test_facts_have_only_attributes_that_training_never_saw_where_that_is_asked_for(
+        server, tmp_path):
+    new = re.compile("case number|closing date|call sign|inventory number|tax number")
+    for attributes in ("new", "all"):
+        done = run_needle(server, tmp_path / attributes, "--attributes", attributes)
+        assert done.returncode == 0, done.stderr
+        settings, records = records_of(tmp_path / attributes)
+        assert settings["attributes"] == attributes
+        asked = [record["question"] for record in records if record["kind"] == "single"]
+        assert all(map(new.search, asked)) == (attributes == "new")
