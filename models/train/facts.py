@@ -71,14 +71,6 @@ ATTRIBUTES = {
     ],
     HELD_OUT: ["case number", "closing date", "call sign", "inventory number", "tax number"],
 }
-
-
-def use_all_attributes() -> None:
-    """Held-out facts then have the attributes and places of training, too."""
-    for pools in (ATTRIBUTES, PLACES):
-        pools[HELD_OUT] = pools[HELD_OUT] + pools[TRAIN]
-
-
 MONTHS = """January February March April May June July August September October November
     December""".split()
 WORDS = {
@@ -155,6 +147,12 @@ def use_words(text: str, count: int = 4000, rare: int = 16000) -> None:
     common = collections.Counter(re.findall(r"\b[a-z]{4,10}\b", text)).most_common(count + rare)
     kept = [word for word, _ in common if word not in held]
     _words[:], _rare[:] = kept[:count], kept[count:]
+
+
+def use_all_attributes() -> None:
+    """Held-out facts then have the attributes and places of training, too."""
+    for pools in (ATTRIBUTES, PLACES):
+        pools[HELD_OUT] = pools[HELD_OUT] + pools[TRAIN]
 
 
 def word(rng: random.Random) -> str:

@@ -21,6 +21,24 @@ std::vector<double> frequencies(int64_t head_dim) {
   return values;
 }
 
+/// What a table must hold, row by row.
+struct Table {
+  std::vector<float> cos, sin;
+
+  void add(double angle, double scale) {
+    cos.push_back(static_cast<float>(scale * std::cos(angle)));
+    sin.push_back(static_cast<float>(scale * std::sin(angle)));
+  }
+};
+
+void check_table(const DeviceTensor<float>& cos, const DeviceTensor<float>& sin,
+                 const Table& expected) {
+  // One step of f32: two libraries' f64 functions may fall on different sides of a rounding.
+  const Tolerance one_step{.absolute = 1e-12, .relative = 2 * kF32Roundoff};
+  CHECK(difference(cos.download(), expected.cos, one_step) == "");
+  CHECK(difference(sin.download(), expected.sin, one_step) == "");
+}
+
 TEST_CASE("rope_table: angles are exact to the last f32 bit even at position 1M") {
   const auto name = GENERATE(from_range(kernel_backends()));
   CAPTURE(name);
@@ -28,12 +46,11 @@ TEST_CASE("rope_table: angles are exact to the last f32 bit even at position 1M"
   const std::vector<int32_t> positions{0, 1, 4095, 1'000'003, 2'000'000'000};
   const std::vector<double> inv_freq = frequencies(20);
   const double scale = 1.25;
-  std::vector<float> expected_cos, expected_sin;
+  Table expected;
   for (const int32_t position : positions) {
     for (const double frequency : inv_freq) {
       const double angle = position * frequency;
-      expected_cos.push_back(static_cast<float>(scale * std::cos(angle)));
-      expected_sin.push_back(static_cast<float>(scale * std::sin(angle)));
+      expected.add(angle, scale);
     }
   }
   const DeviceTensor<int32_t> device_positions(*backend, positions, {5});
@@ -44,10 +61,7 @@ TEST_CASE("rope_table: angles are exact to the last f32 bit even at position 1M"
                        .scale = scale,
                        .cos = cos,
                        .sin = sin});
-  // One step of f32: two libraries' f64 functions may fall on different sides of a rounding.
-  const Tolerance one_step{.absolute = 1e-12, .relative = 2 * kF32Roundoff};
-  CHECK(difference(cos.download(), expected_cos, one_step) == "");
-  CHECK(difference(sin.download(), expected_sin, one_step) == "");
+  check_table(cos, sin, expected);
 }
 
 TEST_CASE("rope_table: every token has the frequencies of its set") {
@@ -66,12 +80,11 @@ TEST_CASE("rope_table: every token has the frequencies of its set") {
     positions.push_back(t % 5 == 0 ? 1'000'003 + t : t);
     sets.push_back(t % 3 == 0 ? 2 : 0);
   }
-  std::vector<float> expected_cos, expected_sin;
+  Table expected;
   for (size_t t = 0; t < sets.size(); ++t) {
     for (size_t i = 0; i < kPairs; ++i) {
       const double angle = positions[t] * inv_freq[static_cast<size_t>(sets[t]) * kPairs + i];
-      expected_cos.push_back(static_cast<float>(0.75 * std::cos(angle)));
-      expected_sin.push_back(static_cast<float>(0.75 * std::sin(angle)));
+      expected.add(angle, 0.75);
     }
   }
   const DeviceTensor<int32_t> device_positions(*backend, positions, {37});
@@ -84,9 +97,7 @@ TEST_CASE("rope_table: every token has the frequencies of its set") {
                        .scale = 0.75,
                        .cos = cos,
                        .sin = sin});
-  const Tolerance one_step{.absolute = 1e-12, .relative = 2 * kF32Roundoff};
-  CHECK(difference(cos.download(), expected_cos, one_step) == "");
-  CHECK(difference(sin.download(), expected_sin, one_step) == "");
+  check_table(cos, sin, expected);
 }
 
 TEST_CASE("rope_table: a set that there is not is refused") {
