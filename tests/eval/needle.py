@@ -141,9 +141,13 @@ class Server:
 
 
 def whole_sentences(filler: str, size: int) -> str:
-    """The filler's first `size` characters, or less: as far as a sentence ends there."""
-    end = max(filler.rfind(mark, size // 2, size) for mark in (". ", ".\n"))
-    return filler[: end + 1] if end >= 0 else filler[:size]
+    """The filler's first `size` characters, or a little less: to where a sentence ends, or a word."""
+    near = max(0, size - max(2000, size // 50))
+    for marks in ((". ", ".\n"), (" ", "\n")):
+        end = max(filler.rfind(mark, near, size) for mark in marks)
+        if end >= 0:
+            return filler[: end + 1]
+    return filler[:size]
 
 
 def document_of(server: Server, rng: random.Random, filler: str, sentences: list[str],
@@ -162,13 +166,22 @@ def document_of(server: Server, rng: random.Random, filler: str, sentences: list
     if tokens > 65536:  # counting it would be reading it; the sample may be wrong by a little
         size = int(size * 0.975)
         return plant(random.Random(seed), whole_sentences(filler, size), sentences)
-    for _ in range(4):
-        text, places = plant(random.Random(seed), whole_sentences(filler, size), sentences)
-        counted = server.count(text)
+    fits, too_long, best = 0, len(filler), (0, None)
+    for _ in range(12):
+        made = plant(random.Random(seed), whole_sentences(filler, size), sentences)
+        counted = server.count(made[0])
+        if counted > room:
+            too_long = min(too_long, size)
+        else:
+            fits, best = max(fits, size), max(best, (counted, made), key=lambda item: item[0])
         if 0.985 * room <= counted <= room:
             break
         size += int((0.993 * room - counted) / per_character)
-    return text, places
+        if not fits < size < too_long:  # where the filler is unlike the sample, or its sentences long
+            size = (fits + too_long) // 2
+    if best[1] is None:
+        raise SystemExit(f"the facts alone are longer than {tokens} tokens")
+    return best[1]
 
 
 def is_right(answer: str, value: str) -> bool:
