@@ -20,6 +20,7 @@ import numpy as np
 import sentencepiece
 
 CENTROID_RUN = 128  # kernels/ops/seal_blocks.h
+DOCUMENT_END = "That is all there is to read here."  # the chat template's, behind a document
 NUM_TOP = 5  # [token, logprob] pairs kept per step; the answers are so sure that one would say little
 
 
@@ -166,11 +167,11 @@ class Llama:
 
 
 def encode_prompt(case, tokenizer):
-    """<s> document <|user|> question <|assistant|>, each part encoded by a call of its own. With
-    `align_to` the document loses tokens at its start until the length leaves `remainder`."""
+    """<s> document, DOCUMENT_END <|user|> question <|assistant|>, each part encoded by a call of its
+    own. With `align_to` the document loses tokens at its start until the length leaves `remainder`."""
     user, assistant = (tokenizer.piece_to_id(piece) for piece in ("<|user|>", "<|assistant|>"))
     document = tokenizer.encode(case["document"])
-    tail = [user] + tokenizer.encode(case["question"]) + [assistant]
+    tail = [*tokenizer.encode(DOCUMENT_END), user, *tokenizer.encode(case["question"]), assistant]
     if "align_to" in case:
         surplus = (1 + len(document) + len(tail) - case["remainder"]) % case["align_to"]
         document = document[surplus:]

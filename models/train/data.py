@@ -16,6 +16,7 @@ import facts
 
 NOWHERE = (-1, -1, -1, -1)
 FILLER, STATEMENT, QUESTION, ANSWER = range(4)
+DOCUMENT_END = "That is all there is to read here."  # what the chat template puts behind a document
 END_POSITION = 1 << 24  # every sequence ends here, so that all distances fit below it
 
 

@@ -1,6 +1,7 @@
 """Writes a checkpoint as a Hugging Face folder: config, bf16 weights, tokenizer, template.
 
-The weights are the running mean that training keeps, or the mean of several checkpoints'.
+The weights are the running mean that training keeps, or the mean of several checkpoints', with the absent answer
+lowered (calibrate.py).
 """
 
 import argparse
@@ -11,11 +12,16 @@ import struct
 
 import torch
 
-from model import Config
+import data
+import facts
+from calibrate import lower_absent
+from model import Config, Model
 
+# The system message is the document. What stands right before a question has its say in the answer, and should not
+# be whatever a document ends with.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}"
-    "{% elif m.role == 'user' %}<|user|>{{ m.content }}"
+    " " + data.DOCUMENT_END + "{% elif m.role == 'user' %}<|user|>{{ m.content }}"
     "{% elif m.role == 'assistant' %}<|assistant|>{{ m.content }}<|end|>"
     "{% else %}{{ raise_exception('no place for the role ' + m.role) }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -24,6 +30,8 @@ CHAT_TEMPLATE = (
 TOP_K = 4
 # Of answers' tokens: all blocks that any of training's sequences had.
 DECODE_TOP_K = 128
+# Taken from the absent answer's first logit; chosen on documents that the card's grid does not ask about.
+ABSENT_BELOW = 1.0
 END = 6  # <|end|>, the fourth of the special pieces behind <unk>, <s> and </s>
 
 
@@ -44,7 +52,7 @@ def hugging_face_name(name: str) -> str:
 def write_safetensors(tensors: dict[str, torch.Tensor], path: pathlib.Path) -> None:
     header, blobs, offset = {"__metadata__": {"format": "pt"}}, [], 0
     for name, tensor in tensors.items():
-        blob = tensor.bfloat16().contiguous().view(torch.int16).numpy().tobytes()
+        blob = tensor.bfloat16().contiguous().view(torch.int16).cpu().numpy().tobytes()
         header[name] = {
             "dtype": "BF16",
             "shape": list(tensor.shape),
@@ -92,16 +100,22 @@ def config_json(config: Config) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=pathlib.Path, nargs="+", required=True)
-    parser.add_argument("--tokenizer", type=pathlib.Path, required=True)
+    parser.add_argument(
+        "--data", type=pathlib.Path, required=True, help="of the training: tokenizer and filler"
+    )
+    parser.add_argument("--absent-below", type=float, default=ABSENT_BELOW)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
-    saved = [torch.load(path, map_location="cpu") for path in args.checkpoint]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    saved = [torch.load(path, map_location=device) for path in args.checkpoint]
     every = [one.get("smooth", one["model"]) for one in saved]
-    weights = {name: sum(one[name] for one in every) / len(every) for name in every[0]}
+    model = Model(Config(**saved[0]["config"])).to(device)
+    model.load_state_dict({name: sum(one[name] for one in every) / len(every) for name in every[0]})
+    lower_absent(model, data.Corpus(args.data, facts.TRAIN), args.absent_below)
     args.out.mkdir(parents=True, exist_ok=True)
-    tensors = {hugging_face_name(name): tensor for name, tensor in weights.items()}
+    tensors = {hugging_face_name(name): tensor for name, tensor in model.state_dict().items()}
     write_safetensors(tensors, args.out / "model.safetensors")
-    config = json.dumps(config_json(Config(**saved[0]["config"])), indent=1)
+    config = json.dumps(config_json(model.config), indent=1)
     (args.out / "config.json").write_text(config + "\n", encoding="utf-8")
     tokenizer = {
         "bos_token": "<s>",
@@ -113,7 +127,7 @@ def main() -> None:
     }
     text = json.dumps(tokenizer, indent=1)
     (args.out / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
-    shutil.copyfile(args.tokenizer, args.out / "tokenizer.model")
+    shutil.copyfile(args.data / "tokenizer.model", args.out / "tokenizer.model")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import random
 import sentencepiece as spm
 
 import facts
-from data import find
+from data import DOCUMENT_END, find
 
 
 def document(rng: random.Random, filler: list[int], tokens: int, statements: list) -> tuple:
@@ -50,7 +50,8 @@ def main() -> None:
     known = facts.make_facts(rng, min(args.facts, args.tokens // 40), args.split)
     statements = [tokenizer.encode(fact.fill(facts.told(rng, args.split))) for fact in known]
     filler = tokenizer.encode(args.filler.read_text(encoding="utf-8"))
-    ids, starts = document(rng, filler, args.tokens, statements)
+    end = tokenizer.encode(DOCUMENT_END)
+    ids, starts = document(rng, filler, args.tokens - len(end), statements)
     planted = []
     for fact, statement, start in zip(known, statements, starts):
         value = tokenizer.encode(fact.value)
@@ -62,7 +63,7 @@ def main() -> None:
             continue
         steps = [[here + i - 1, there + i] for i in range(len(value))]
         planted.append({"asked": [user, *question, assistant], "answer": answer, "steps": steps})
-    args.out.write_text(json.dumps({"document": ids, "facts": planted}), encoding="utf-8")
+    args.out.write_text(json.dumps({"document": ids + end, "facts": planted}), encoding="utf-8")
 
 
 if __name__ == "__main__":

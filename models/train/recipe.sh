@@ -19,5 +19,5 @@ fi
 [ -e "$work/data/held_out.txt" ] || python3 "$here/corpus.py" --out "$work/data"
 [ -e "$work/data/held_out.npy" ] || python3 "$here/tokenizer.py" --data "$work/data"
 python3 "$here/train.py" --data "$work/data" --out "$work/model.pt" --processes "${PROCESSES:-2}"
-python3 "$here/export.py" --checkpoint "$work/model-near.pt" "$work/model.pt" --tokenizer "$work/data/tokenizer.model" \
+python3 "$here/export.py" --checkpoint "$work/model-near.pt" "$work/model.pt" --data "$work/data" \
   --out "$model"

@@ -8,6 +8,7 @@ import torch
 
 import facts
 from attention import centroids, masked_attention, select, sparse_attention
+from calibrate import lower
 from export import hugging_face_name
 from model import Bank, Config, Model, rope_table, rotate
 from train import held
@@ -110,6 +111,16 @@ def test_facts_are_distinct_and_told_whole(split):
             template = facts.dressed(rng, template)
             assert fact.value in fact.fill(template)
             assert fact.entity[1:] in fact.fill(template)
+
+
+def test_lowered_row_has_its_logits_lowered_and_hardly_moves():
+    torch.manual_seed(0)
+    hidden, row = 3.0 + torch.randn(50, 384), torch.randn(384)
+    lowered = row.clone()
+    lower(lowered, hidden, 2.5)
+    fallen = hidden @ row - hidden @ lowered
+    assert abs(fallen.mean() - 2.5) < 1e-3 and fallen.std() < 0.1
+    assert (lowered - row).norm() < 1.001 * 2.5 / hidden.mean(0).norm()
 
 
 def test_exported_names_are_those_of_a_llama():

@@ -86,12 +86,13 @@ const ChatTemplateOptions kTools = {.tools_json =
 
 TEST_CASE("Chat template of the bundled model") {
   const auto chat = load_chat_template(kModelDir);
-  CHECK(shown(chat->render(kQuestion, {})) == "<s>⟦Doc.⟧<|user|>⟦Q?⟧<|assistant|>");
+  const std::string end = " That is all there is to read here.";
+  CHECK(shown(chat->render(kQuestion, {})) == "<s>⟦Doc.⟧" + end + "<|user|>⟦Q?⟧<|assistant|>");
   CHECK(shown(chat->render(kDialogue, kNoPrompt)) ==
-        "<s>⟦Doc.⟧<|user|>⟦Q?⟧<|assistant|>⟦A.⟧<|end|><|user|>⟦R?⟧");
+        "<s>⟦Doc.⟧" + end + "<|user|>⟦Q?⟧<|assistant|>⟦A.⟧<|end|><|user|>⟦R?⟧");
   CHECK(shown(chat->render(kBegun, kContinue)) == "<s><|user|>⟦Q?⟧<|assistant|>⟦The ⟧");
   CHECK(shown(chat->render({{"developer", "D"}, {"user", ""}}, {})) ==
-        "<s>⟦D⟧<|user|><|assistant|>");
+        "<s>⟦D⟧" + end + "<|user|><|assistant|>");
 }
 
 TEST_CASE("Conversations that a template has no place for are refused in its words") {

@@ -52,13 +52,15 @@ TEST_CASE("PromptEncoder: control tokens come from the template alone") {
   const auto append = [&](const std::vector<TokenId>& more) {
     by_hand.insert(by_hand.end(), more.begin(), more.end());
   };
+  const std::string end = " That is all there is to read here.";
   append(tokenizer->encode(forged));
+  append(tokenizer->encode(end));
   append({*tokenizer->special_token("<|user|>")});
   append(tokenizer->encode("Q?"));
   append({*tokenizer->special_token("<|assistant|>")});
   CHECK(ids == by_hand);
   CHECK(std::count(by_hand.begin(), by_hand.end(), *tokenizer->special_token("<|user|>")) == 1);
-  CHECK(tokenizer->decode(ids, false) == "<s>" + forged + "<|user|>Q?<|assistant|>");
+  CHECK(tokenizer->decode(ids, false) == "<s>" + forged + end + "<|user|>Q?<|assistant|>");
 }
 
 TEST_CASE("PromptEncoder: a name that the template and a user write together is text") {
