@@ -1,8 +1,8 @@
 """Draws the line between a value and "not in the document" once training has ended.
 
-Which of the two an answer begins with is decided by their logits' difference. Training has no reason to
-put the line where a reader wants it: a long document has more rivals, each of which takes something of a match's
-margin and nothing of attention on oneself, which says "absent".
+Which of the two an answer begins with is decided by the difference of their logits. Training puts the line where
+its own short documents want it; in long ones present values are called absent more easily, and half of them are the
+next best answer.
 """
 
 import torch

@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
 TOP_K = 4
 # Of answers' tokens: all blocks that any of training's sequences had.
 DECODE_TOP_K = 128
-# Taken from the absent answer's first logit; chosen on documents that the card's grid does not ask about.
+# Taken from the absent answer's first logit: README, item 37.
 ABSENT_BELOW = 1.0
 END = 6  # <|end|>, the fourth of the special pieces behind <unk>, <s> and </s>
 
