@@ -11,7 +11,7 @@ from attention import centroids, masked_attention, select, sparse_attention
 from calibrate import lower
 from export import hugging_face_name
 from model import Bank, Config, Model, rope_table, rotate
-from train import held
+from train import MOST_PROCESSES, STAGES, held, main
 
 
 def test_sparse_attention_matches_dense_product():
@@ -134,3 +134,12 @@ def test_exported_names_are_those_of_a_llama():
         *(layer + f"self_attn.{part}_proj.weight" for part in "qkvo"),
         *(layer + f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")),
     }
+
+
+def test_every_process_has_a_sequence_of_every_step(monkeypatch, capsys, tmp_path):
+    assert all(len(range(MOST_PROCESSES - 1, s.sequences, MOST_PROCESSES)) for s in STAGES)
+    arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "model.pt"), "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["train.py", *arguments, "--processes", str(MOST_PROCESSES + 1)])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"--processes: 1 to {MOST_PROCESSES}" in capsys.readouterr().err

@@ -57,6 +57,7 @@ STAGES = [
     Stage(600, 3, 8192, 0.1, (0.005, 0.0002), queries=448),
     Stage(260, 3, 4096, 0.2, (0.002, 0.0002), (512, 15872), 320, seekers_only=True, smooth=0.02),
 ]
+MOST_PROCESSES = min(stage.sequences for stage in STAGES)
 
 
 def schedule(step: int, warm_up: int = 20) -> tuple[Stage, float]:
@@ -257,12 +258,16 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--processes", type=int, help="4 on a CPU; a GPU has one")
+    parser.add_argument(
+        "--processes", type=int, help=f"{MOST_PROCESSES} on a CPU, which is the most; a GPU has one"
+    )
     parser.add_argument("--workers", type=int, help="that build sequences for a GPU; 8")
     parser.add_argument("--stop", type=int, default=sum(stage.steps for stage in STAGES))
     args = parser.parse_args()
     on_cpu = args.device == "cpu"
-    args.processes = args.processes or (4 if on_cpu else 1)
+    args.processes = args.processes or (MOST_PROCESSES if on_cpu else 1)
+    if not 1 <= args.processes <= MOST_PROCESSES:
+        parser.error(f"--processes: 1 to {MOST_PROCESSES}, each needs a sequence of every step")
     args.workers = 0 if on_cpu else args.workers or 8
     if on_cpu:
         extension()  # compiled once, before the processes start
