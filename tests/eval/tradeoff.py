@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import pathlib
+import random
 import statistics
 import subprocess
 import sys
@@ -57,13 +58,11 @@ def seconds_to_first_token(args, filler: str, tokens: int) -> list[float]:
     server = needle.Server(SimpleNamespace(
         base_url=f"http://127.0.0.1:{args.port}/v1", api_key="unused", model=None, extra_body="{}",
         instruction=""))
-    sample = filler[: 4 * 4096]
-    size = int((tokens - needle.RESERVE_TOKENS) * len(sample) / server.count(sample) * 0.97)
-    text = filler * (1 + size // len(filler))
+    text, _ = needle.document_of(server, random.Random(args.seed), filler, [], tokens)
     taken = []
     for run in range(RUNS):
         begin = time.monotonic()
-        server.ask(f"{run}{text[:size]}", "?", max_tokens=1)  # another beginning: nothing cached
+        server.ask(f"{run} {text}", "?", max_tokens=1)  # another beginning: nothing cached
         taken.append(time.monotonic() - begin)
     return taken
 
