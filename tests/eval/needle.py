@@ -36,6 +36,8 @@ import heatmap  # noqa: E402
 SINGLE, TWO_HOP, ABSENT = KINDS = ("single", "two-hop", "absent")
 TOKENS_PER_FACT = 40  # at least: shorter documents hold fewer facts
 RESERVE_TOKENS = 256  # of the context, for question, answer and template
+LONG_TOKENS = 65536  # longer documents are counted in parts, and met less closely
+PART_CHARACTERS = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +139,10 @@ class Server:
         return completion.choices[0].message.content or "", completion.usage
 
     def count(self, text: str) -> int:
-        return self.ask(text, "?", max_tokens=1)[1].prompt_tokens
+        """Tokens of a prompt, or a few more: attention over parts takes less time than over all."""
+        parts = [text[start : start + PART_CHARACTERS]
+                 for start in range(0, max(len(text), 1), PART_CHARACTERS)]
+        return sum(self.ask(part, "?", max_tokens=1)[1].prompt_tokens for part in parts)
 
 
 def whole_sentences(filler: str, size: int) -> str:
@@ -163,9 +168,9 @@ def document_of(server: Server, rng: random.Random, filler: str, sentences: list
     size = int((room - planted) / per_character)
     while len(filler) < size:
         filler += filler
-    if tokens > 65536:  # counting it would be reading it; the sample may be wrong by a little
-        size = int(size * 0.975)
-        return plant(random.Random(seed), whole_sentences(filler, size), sentences)
+    close = 0.985
+    if tokens > LONG_TOKENS:  # where every try costs
+        close, size = 0.97, int(size * 0.975)
     fits, too_long, best = 0, len(filler), (0, None)
     for _ in range(12):
         made = plant(random.Random(seed), whole_sentences(filler, size), sentences)
@@ -174,7 +179,7 @@ def document_of(server: Server, rng: random.Random, filler: str, sentences: list
             too_long = min(too_long, size)
         else:
             fits, best = max(fits, size), max(best, (counted, made), key=lambda item: item[0])
-        if 0.985 * room <= counted <= room:
+        if close * room <= counted <= room:
             break
         size += int((0.993 * room - counted) / per_character)
         if not fits < size < too_long:  # where the filler is unlike the sample, or its sentences long
@@ -348,7 +353,11 @@ def main() -> None:
                     "attributes": args.attributes, "seed": args.seed, "depths": args.depths,
                     "facts": args.facts, "questions": args.questions,
                     "extra_body": args.extra_body, "instruction": args.instruction}
-        measure(args, path, settings)
+        try:
+            measure(args, path, settings)
+        except openai.OpenAIError as error:
+            raise SystemExit(f"\n{error}\nThe answers so far are in {path}; the same command goes on "
+                             "there.") from error
         print()
     print(report(path), end="")
 

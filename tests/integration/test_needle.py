@@ -3,12 +3,16 @@
 import json
 import os
 import pathlib
+import random
 import re
 import subprocess
 import sys
+import types
 import xml.etree.ElementTree
 
 SOURCE_DIR = pathlib.Path(os.environ["QUIRE_SOURCE_DIR"])
+sys.path.insert(0, str(SOURCE_DIR / "tests/eval"))
+import needle  # noqa: E402
 
 
 def run_needle(server, out, *flags):
@@ -70,3 +74,26 @@ def test_facts_have_only_attributes_that_training_never_saw_where_that_is_asked_
         assert settings["attributes"] == attributes
         asked = [record["question"] for record in records if record["kind"] == "single"]
         assert all(map(new.search, asked)) == (attributes == "new")
+
+
+def test_a_document_that_is_counted_in_parts_fits_into_its_length(server, monkeypatch):
+    monkeypatch.setattr(needle, "LONG_TOKENS", 1024)
+    monkeypatch.setattr(needle, "PART_CHARACTERS", 4000)
+    to = needle.Server(types.SimpleNamespace(
+        base_url=server.url + "/v1", api_key="unused", model=None, extra_body="{}", instruction=""))
+    rng = random.Random(5)
+    filler = "The documentation describes it. " * 200 + "7 93 5 81 6. " * 500  # unlike its sample
+    for _ in range(5):
+        text, places = needle.document_of(to, rng, filler, ["The code of Wem is 61."] * 3, 2048)
+        tokens = to.ask(text, "?", max_tokens=1)[1].prompt_tokens
+        assert 0.9 * 2048 < tokens + needle.RESERVE_TOKENS <= 2048
+        assert len(places) == text.count("The code of Wem is 61.") == 3
+
+
+def test_a_refusal_is_told_and_what_was_answered_is_kept(start_server, tmp_path):
+    with start_server("--max-model-len", "1536") as small:
+        done = run_needle(small, tmp_path)
+    assert done.returncode == 1
+    assert "maximum context length is 1536 tokens" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {record["tokens"] for record in records_of(tmp_path)[1]} == {1024}
