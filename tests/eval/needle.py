@@ -130,19 +130,23 @@ class Server:
         self.model = args.model or self.client.models.list().data[0].id
         self.extra, self.instruction = json.loads(args.extra_body), args.instruction
 
-    def ask(self, document: str, question: str, max_tokens: int = 64):
+    def ask(self, document: str, question: str):
         """The answer's text, and its usage."""
+        return self.complete(document, question, max_tokens=64, extra=self.extra)
+
+    def complete(self, document: str, question: str, max_tokens: int, extra: dict):
         system = f"{self.instruction}\n{document}" if self.instruction else document
         completion = self.client.chat.completions.create(
-            model=self.model, temperature=0, max_tokens=max_tokens, extra_body=self.extra,
+            model=self.model, temperature=0, max_tokens=max_tokens, extra_body=extra,
             messages=[{"role": "system", "content": system}, {"role": "user", "content": question}])
         return completion.choices[0].message.content or "", completion.usage
 
     def count(self, text: str) -> int:
-        """Tokens of a prompt, or a few more: attention over parts takes less time than over all."""
+        """Tokens of a prompt, or a few more: parts of a text take less time than all of it, and
+        what is asked for beside the answer (full attention) is not asked for here."""
         parts = [text[start : start + PART_CHARACTERS]
                  for start in range(0, max(len(text), 1), PART_CHARACTERS)]
-        return sum(self.ask(part, "?", max_tokens=1)[1].prompt_tokens for part in parts)
+        return sum(self.complete(part, "?", 1, {})[1].prompt_tokens for part in parts)
 
 
 def whole_sentences(filler: str, size: int) -> str:

@@ -62,7 +62,7 @@ def seconds_to_first_token(args, filler: str, tokens: int) -> list[float]:
     taken = []
     for run in range(RUNS):
         begin = time.monotonic()
-        server.ask(f"{run} {text}", "?", max_tokens=1)  # another beginning: nothing cached
+        server.complete(f"{run} {text}", "?", 1, server.extra)  # another beginning: nothing cached
         taken.append(time.monotonic() - begin)
     return taken
 
