@@ -32,7 +32,7 @@ SETUPS = {
     "128k": (128 << 10, "--kv-cache-memory 320MiB"),
     "million": (1 << 20, "--kv-cache-memory 2304MiB"),
     "ten-million": (10 << 20, "--kv-cache-memory 11GiB --kv-dtype int8 --beyond-model-len"
-                              " --max-body-size 256MiB"),
+                              " --moba-schedule 1048576:4,4194304:16:4 --max-body-size 256MiB"),
 }
 
 

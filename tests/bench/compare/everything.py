@@ -39,7 +39,7 @@ def write_tables(out):
     if (out / "scaling.json").exists():
         text += "\n## Prefill from 4K to 1M tokens\n\n![](scaling.svg)\n\n![](prefill_cost.svg)\n\n"
         text += printed("plot_scaling.py", out)
-    if (out / "million.json").exists() or (out / "ten-million.json").exists():
+    if any((out / f"{setup}.json").exists() for setup in ("128k", "million", "ten-million")):
         text += "\n## Long documents through HTTP\n"
         text += printed("../long_document.py", "--out", out, "--report")
     readme = out / "README.md"
@@ -73,6 +73,7 @@ def main():
         (args.out / "scaling.json").unlink(missing_ok=True)
         failed |= call("measure_scaling.py", *steps)
         server = ["--quire", args.quire / "server/quire", "--out", args.out]
+        failed |= call("../long_document.py", "128k", "--rounds", "5", *server)
         failed |= call("../long_document.py", "million", "--rounds", "5", *server)
         failed |= call("../long_document.py", "ten-million", *server)
     write_tables(args.out)
