@@ -125,10 +125,11 @@ def questions_of(rng: random.Random, plan: Plan, split: str):
 
 
 class Server:
-    def __init__(self, args: argparse.Namespace):
-        self.client = openai.OpenAI(base_url=args.base_url, api_key=args.api_key, timeout=4 * 3600)
-        self.model = args.model or self.client.models.list().data[0].id
-        self.extra, self.instruction = json.loads(args.extra_body), args.instruction
+    def __init__(self, base_url: str, api_key: str = "unused", model: str | None = None,
+                 extra: dict | None = None, instruction: str = ""):
+        self.client = openai.OpenAI(base_url=base_url, api_key=api_key, timeout=4 * 3600)
+        self.model = model or self.client.models.list().data[0].id
+        self.extra, self.instruction = extra or {}, instruction
 
     def ask(self, document: str, question: str):
         """The answer's text, and its usage."""
@@ -261,10 +262,10 @@ def run_document(server, args, filler, plan, number, done, keep, bar) -> None:
     bar.end(f"{heatmap.label(plan.tokens)} document {number + 1}")
 
 
-def measure(args, path: pathlib.Path, settings: dict) -> None:
+def measure(server: Server, args, path: pathlib.Path, settings: dict) -> None:
     records = read_answers(path, settings)
     done = {(r["tokens"], r["document"], r["index"]) for r in records}
-    server, filler = Server(args), load_filler(args.filler, args.cache)
+    filler = load_filler(args.filler, args.cache)
     plans = [plan_of(tokens, args) for tokens in args.contexts]
     total = sum(p.documents * (p.facts + p.links + p.absent) for p in plans)
     total -= sum(tokens in args.contexts for tokens, _, _ in done)
@@ -353,15 +354,17 @@ def main() -> None:
     if not args.report:
         if args.attributes == "all":
             facts.use_all_attributes()
-        settings = {"model": args.model or Server(args).model, "split": args.split,
-                    "attributes": args.attributes, "seed": args.seed, "depths": args.depths,
-                    "facts": args.facts, "questions": args.questions,
-                    "extra_body": args.extra_body, "instruction": args.instruction}
         try:
-            measure(args, path, settings)
+            server = Server(args.base_url, args.api_key, args.model, json.loads(args.extra_body),
+                            args.instruction)
+            settings = {"model": server.model, "split": args.split,
+                        "attributes": args.attributes, "seed": args.seed, "depths": args.depths,
+                        "facts": args.facts, "questions": args.questions,
+                        "extra_body": args.extra_body, "instruction": args.instruction}
+            measure(server, args, path, settings)
         except openai.OpenAIError as error:
-            raise SystemExit(f"\n{error}\nThe answers so far are in {path}; the same command goes on "
-                             "there.") from error
+            raise SystemExit(f"\n{error}\nAnswers are kept in {path}; the same command goes on there."
+                             ) from error
         print()
     print(report(path), end="")
 

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from types import SimpleNamespace
 
 import needle
 
@@ -55,14 +54,12 @@ def wait_until_ready(process, port: int) -> None:
 
 
 def seconds_to_first_token(args, filler: str, tokens: int) -> list[float]:
-    server = needle.Server(SimpleNamespace(
-        base_url=f"http://127.0.0.1:{args.port}/v1", api_key="unused", model=None, extra_body="{}",
-        instruction=""))
+    server = needle.Server(f"http://127.0.0.1:{args.port}/v1")
     text, _ = needle.document_of(server, random.Random(args.seed), filler, [], tokens)
     taken = []
     for run in range(RUNS):
         begin = time.monotonic()
-        server.complete(f"{run} {text}", "?", 1, server.extra)  # another beginning: nothing cached
+        server.complete(f"{run} {text}", "?", 1, {})  # another beginning: nothing cached
         taken.append(time.monotonic() - begin)
     return taken
 

@@ -79,8 +79,7 @@ def test_facts_have_only_attributes_that_training_never_saw_where_that_is_asked_
 def test_a_document_that_is_counted_in_parts_fits_into_its_length(server, monkeypatch):
     monkeypatch.setattr(needle, "LONG_TOKENS", 1024)
     monkeypatch.setattr(needle, "PART_CHARACTERS", 4000)
-    to = needle.Server(types.SimpleNamespace(
-        base_url=server.url + "/v1", api_key="unused", model=None, extra_body="{}", instruction=""))
+    to = needle.Server(server.url + "/v1")
     rng = random.Random(5)
     filler = "The documentation describes it. " * 200 + "7 93 5 81 6. " * 500  # unlike its sample
     for _ in range(5):
@@ -97,3 +96,9 @@ def test_a_refusal_is_told_and_what_was_answered_is_kept(start_server, tmp_path)
     assert "maximum context length is 1536 tokens" in done.stderr
     assert "Traceback" not in done.stderr
     assert {record["tokens"] for record in records_of(tmp_path)[1]} == {1024}
+
+
+def test_a_server_that_is_not_there_is_told_in_a_line(tmp_path):
+    done = run_needle(types.SimpleNamespace(url="http://127.0.0.1:1"), tmp_path)
+    assert done.returncode == 1
+    assert "Connection error" in done.stderr and "Traceback" not in done.stderr

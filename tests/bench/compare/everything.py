@@ -39,9 +39,8 @@ def write_tables(out):
     if (out / "scaling.json").exists():
         text += "\n## Prefill from 4K to 1M tokens\n\n![](scaling.svg)\n\n![](prefill_cost.svg)\n\n"
         text += printed("plot_scaling.py", out)
-    if any((out / f"{setup}.json").exists() for setup in ("128k", "million", "ten-million")):
-        text += "\n## Long documents through HTTP\n"
-        text += printed("../long_document.py", "--out", out, "--report")
+    if documents := printed("../long_document.py", "--out", out, "--report"):
+        text += "\n## Long documents through HTTP\n" + documents
     readme = out / "README.md"
     head = readme.read_text().split(MARK)[0] if readme.exists() else "# results\n\n"
     readme.write_text(head + MARK + text)
